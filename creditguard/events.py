@@ -1,0 +1,104 @@
+"""The events that creditguard logs: their names, levels and fields. This is an interface (docs/events.md, events.schema.json).
+
+An event never holds a key, a header, a query string or an argument of the job. Amounts are JSON numbers, integers when whole;
+what is not known is null.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from creditguard.errors import BalanceUnavailable, CreditGuardError, LedgerError
+from creditguard.models import Admission, Plan, Report, to_json
+
+SCHEMA = 1
+
+ADMITTED = "creditguard.admitted"
+SHORT = "creditguard.short"
+REFUSED = "creditguard.refused"
+UNREADABLE = "creditguard.unreadable"
+LEDGER_UNAVAILABLE = "creditguard.ledger_unavailable"
+LEASE_LOST = "creditguard.lease_lost"
+FINISHED = "creditguard.finished"
+
+Level: TypeAlias = Literal["info", "warning", "error"]
+Stage: TypeAlias = Literal["before", "after"]
+Policy: TypeAlias = Literal["abort", "warn", "passed_over", "none"]
+"""What was done about something unreadable: the job was refused, or started all the same; the default ledger was passed over;
+or nothing, since the job had already ended."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event: its name, its level, and its fields as plain JSON values."""
+
+    name: str
+    level: Level
+    fields: dict[str, object]
+
+
+def _run_fields(plan: Plan, admission: Admission) -> dict[str, object]:
+    balance = admission.balance
+    return {
+        "schema": SCHEMA,
+        "run_id": plan.run_id,
+        "job": plan.job,
+        "account": plan.account,
+        "source": plan.source,
+        "unit": plan.unit,
+        "budget": to_json(plan.budget),
+        "keep": to_json(plan.keep),
+        "balance_before": to_json(balance.amount) if balance else None,
+        "held_by_others": to_json(admission.held_by_others),
+        "headroom": to_json(admission.headroom),
+        "shortfall": to_json(admission.shortfall),
+        "request_id_before": balance.request_id if balance else None,
+        "labels": dict(plan.labels),
+    }
+
+
+def admitted(admission: Admission) -> Event:
+    """The job may start."""
+    return Event(ADMITTED, "info", _run_fields(admission.plan, admission))
+
+
+def short(admission: Admission) -> Event:
+    """Short of credits, but the job starts: `on_short="warn"`."""
+    return Event(SHORT, "warning", _run_fields(admission.plan, admission))
+
+
+def refused(admission: Admission) -> Event:
+    """Short of credits: the job does not start."""
+    return Event(REFUSED, "error", _run_fields(admission.plan, admission))
+
+
+def _failure(error: CreditGuardError, policy: Policy, stage: Stage) -> dict[str, object]:
+    return {"stage": stage, "policy": policy, "error": type(error).__name__, "message": str(error)}
+
+
+def unreadable(admission: Admission, error: BalanceUnavailable, policy: Policy, stage: Stage) -> Event:
+    """The balance could not be read, before or after the job."""
+    fields = _run_fields(admission.plan, admission) | _failure(error, policy, stage)
+    fields |= {"status": error.status, "retry_after": error.retry_after, "request_id": error.request_id}
+    return Event(UNREADABLE, "error" if policy == "abort" else "warning", fields)
+
+
+def ledger_unavailable(admission: Admission, error: LedgerError, policy: Policy, stage: Stage) -> Event:
+    """The ledger could not be used, before or after the job."""
+    fields = _run_fields(admission.plan, admission) | _failure(error, policy, stage) | {"ledger": error.ledger}
+    return Event(LEDGER_UNAVAILABLE, "error" if policy == "abort" else "warning", fields)
+
+
+def lease_lost(admission: Admission, error: LedgerError) -> Event:
+    """The hold lapsed while the job ran: others may have been admitted against the same credits."""
+    fields = _run_fields(admission.plan, admission) | {"message": str(error), "ledger": error.ledger}
+    return Event(LEASE_LOST, "error", fields)
+
+
+def finished(report: Report) -> Event:
+    """The run is over. A warning when it went over its budget, or when what it consumed could not be read."""
+    unread = report.balance_before is None or report.balance_after is None
+    return Event(
+        FINISHED, "warning" if report.over_budget or unread else "info", {"schema": SCHEMA, **report.to_dict()}
+    )

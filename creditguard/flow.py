@@ -1,0 +1,218 @@
+"""The life of a run, from the pre-flight question to the report, as two generators of effects. Pure: nothing is done here.
+
+    enter   mark the ledger, read the balance, reserve the budget -> Admission
+              short?       drop dead owners' holds, read once more, decide again; then refuse, or start in warn mode
+              no balance?  refuse (fail closed) or start (fail open), by `on_unreadable`, with an event either way
+    leave   wait until settled, read the balance, mark the ledger, settle the hold, report -> Closing
+
+Two rules hold throughout. A run's id is chosen before anything is written and giving back a hold is idempotent, so whatever
+interrupts a reservation (an exception, a cancelled task, a lost answer), giving it back is always right. And nothing that
+goes wrong in `leave` is raised: it becomes an event and a gap in the report, for the job's own result must come through.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from creditguard import events, policy
+from creditguard.effects import Flow, emit, now, read, release, reserve, settle, sleep, sweep, take_mark
+from creditguard.errors import BalanceUnavailable, InsufficientCredits, LedgerError
+from creditguard.models import ZERO, Admission, Balance, Mark, Plan, Report, from_micro
+
+
+def enter(plan: Plan) -> Flow[Admission]:
+    """Decide whether the job may start, and hold its budget. The admission's `refusal` says why it may not."""
+    admission = Admission(plan, started=(yield from now()))
+    try:
+        admission = yield from _admit(admission)
+    except GeneratorExit:
+        raise  # the driver dropped the flow: no effect can be performed any more
+    except BaseException:
+        yield from _give_back(plan)
+        raise
+    if admission.refusal:
+        yield from _give_back(plan)
+    return replace(admission, started=(yield from now()))
+
+
+def ask(plan: Plan) -> Flow[Admission]:
+    """Answer the pre-flight question without taking a hold: `creditguard check`."""
+    admission = Admission(plan, started=(yield from now()))
+    try:
+        admission = yield from _read(admission, max_age=plan.max_age)
+    except LedgerError as error:
+        admission = yield from _without_ledger(admission, error)
+    except BalanceUnavailable as error:
+        admission = yield from _without_balance(admission, error)
+    else:
+        if admission.shortfall and admission.held_by_others:
+            admission = yield from _look_again(admission)
+    return (yield from _verdict(admission))
+
+
+def _admit(admission: Admission) -> Flow[Admission]:
+    granted = False
+    try:
+        admission = yield from _read(admission, max_age=admission.plan.max_age)
+        admission, granted = yield from _reserve(admission)
+        if not granted and admission.held_by_others:
+            admission = yield from _look_again(admission)
+            if not admission.shortfall:
+                admission, granted = yield from _reserve(admission)
+    except LedgerError as error:
+        admission = yield from _without_ledger(admission, error)
+    except BalanceUnavailable as error:
+        admission = yield from _without_balance(admission, error)
+    admission = yield from _verdict(admission)
+    if not granted and not admission.refusal and not admission.ledger_failed:
+        yield from _hold_regardless(admission)
+    return admission
+
+
+def _look_again(admission: Admission) -> Flow[Admission]:
+    """Short because of what others hold: some of them may be dead, some may have ended since the mark. Look once more.
+
+    If that cannot be done, the first answer stands.
+    """
+    try:
+        yield from sweep(admission.plan.account)
+        return (yield from _read(admission))
+    except (BalanceUnavailable, LedgerError):
+        return admission
+
+
+def _read(admission: Admission, *, marked: bool = True, max_age: float = 0.0) -> Flow[Admission]:
+    reading = yield from read(admission.plan.account, marked=marked, max_age=max_age)
+    mark = reading.mark
+    held = mark.admitted - mark.released if mark else 0
+    return _decided(replace(admission, mark=mark), reading.balance, held)
+
+
+def _reserve(admission: Admission) -> Flow[tuple[Admission, bool]]:
+    plan, balance = admission.plan, admission.balance
+    assert balance is not None  # noqa: S101 - only asked once a balance has been read
+    grant = yield from reserve(plan.hold, available=policy.spendable(plan, balance), mark=admission.mark)
+    return _decided(admission, balance, grant.held_by_others), grant.admitted
+
+
+def _decided(admission: Admission, balance: Balance, held: int) -> Admission:
+    verdict = policy.decide(admission.plan, balance, held)
+    return replace(
+        admission,
+        balance=balance,
+        held_by_others=from_micro(held),
+        headroom=verdict.headroom,
+        shortfall=verdict.shortfall,
+    )
+
+
+def _verdict(admission: Admission) -> Flow[Admission]:
+    """Announce the decision, unless it has been announced: a refusal, or a start without a balance."""
+    plan, balance = admission.plan, admission.balance
+    if admission.refusal or balance is None:
+        return admission
+    if not admission.shortfall:
+        yield from emit(events.admitted(admission))
+        return admission
+    if plan.on_short == "warn":
+        yield from emit(events.short(admission))
+        return admission
+    yield from emit(events.refused(admission))
+    refusal = InsufficientCredits(
+        plan.budget,
+        admission.headroom or ZERO,
+        admission.shortfall,
+        plan.unit,
+        plan.job,
+        plan.account,
+        balance.amount,
+        admission.held_by_others,
+        plan.keep,
+        plan.run_id,
+        balance.request_id,
+    )
+    return replace(admission, refusal=refusal)
+
+
+def _without_balance(admission: Admission, error: BalanceUnavailable) -> Flow[Admission]:
+    """Apply `on_unreadable`: fail closed or open."""
+    choice = admission.plan.on_unreadable
+    yield from emit(events.unreadable(admission, error, choice, "before"))
+    return replace(admission, refusal=error) if choice == "abort" else admission
+
+
+def _without_ledger(admission: Admission, error: LedgerError) -> Flow[Admission]:
+    """Pass over a ledger that nobody asked for; else apply `on_unreadable`. Whoever goes on decides by the balance alone."""
+    plan = admission.plan
+    choice: events.Policy = "passed_over" if plan.ledger_optional else plan.on_unreadable
+    yield from emit(events.ledger_unavailable(admission, error, choice, "before"))
+    if choice == "abort":
+        return replace(admission, refusal=error)
+    admission = Admission(plan, admission.started, ledger_failed=True)
+    try:
+        return (yield from _read(admission, marked=False))
+    except BalanceUnavailable as unreadable:
+        return (yield from _without_balance(admission, unreadable))
+
+
+def _hold_regardless(admission: Admission) -> Flow[None]:
+    """Make a run visible that starts although it is short or unread. It starts in any case."""
+    try:
+        yield from reserve(admission.plan.hold, available=None, mark=None)
+    except LedgerError as error:
+        yield from emit(events.ledger_unavailable(admission, error, "warn", "before"))
+
+
+def _give_back(plan: Plan) -> Flow[None]:
+    try:
+        yield from release(plan.run_id)
+    except LedgerError:
+        pass  # its lease will end by itself, and what is under way says more
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """A report, and what interrupted the reading of it, if anything did (a second Ctrl-C, a cancelled task)."""
+
+    report: Report
+    interrupted: BaseException | None = None
+
+
+def leave(admission: Admission, ending: policy.Ending) -> Flow[Closing]:
+    """Close the run: read the balance again, release the hold, report. Raises nothing of our own."""
+    after: Balance | None = None
+    mark: Mark | None = None
+    interrupted: BaseException | None = None
+    try:
+        after, mark = yield from _exit_reading(admission)
+    except GeneratorExit:
+        raise
+    except BaseException as error:  # noqa: BLE001 - handed back in Closing, once the hold is released
+        interrupted = error
+    report = policy.report(admission, ending, after, mark)
+    try:
+        yield from settle(report)
+    except LedgerError as error:
+        if not admission.ledger_failed:
+            yield from emit(events.ledger_unavailable(admission, error, "none", "after"))
+    yield from emit(events.finished(report))
+    return Closing(report, interrupted)
+
+
+def _exit_reading(admission: Admission) -> Flow[tuple[Balance | None, Mark | None]]:
+    plan = admission.plan
+    after: Balance | None = None
+    if plan.settle:
+        yield from sleep(plan.settle)
+    try:
+        after = (yield from read(plan.account, marked=False)).balance
+    except BalanceUnavailable as error:
+        yield from emit(events.unreadable(admission, error, "none", "after"))
+    if admission.mark is None:
+        return after, None
+    try:
+        # After the balance: whoever starts from now on is not in it.
+        return after, (yield from take_mark(plan.account))
+    except LedgerError as error:
+        yield from emit(events.ledger_unavailable(admission, error, "none", "after"))
+        return after, None

@@ -1,0 +1,263 @@
+"""The values that the rest of creditguard passes about: amounts, balances, marks, holds, plans and reports. No I/O, no clock.
+
+Amounts are `Decimal` in the API and integers of micro-credits in the ledger. All arithmetic on them goes through `EXACT`, since
+the host program may have set a decimal context of its own (a precision of 4 would turn 123456 credits into 123500).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
+from typing import Literal, TypeAlias
+
+from creditguard.errors import ConfigurationError, CreditGuardError
+
+Amount: TypeAlias = "int | float | str | Decimal"
+OnShort: TypeAlias = Literal["abort", "warn"]
+Outcome: TypeAlias = Literal["succeeded", "failed", "cancelled", "refused"]
+Basis: TypeAlias = Literal["recorded", "account_delta", "shared_account_delta", "unknown"]
+
+EXACT = Context(prec=60)
+ZERO = Decimal(0)
+MICRO = Decimal(1_000_000)
+LARGEST = Decimal(10**12)
+"""The largest amount: a million million credits, so that the ledger's 64-bit micro-credits can add up millions of them."""
+
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
+
+
+def to_credits(value: Amount, name: str = "budget", *, negative: bool = False) -> Decimal:
+    """The amount as a Decimal. A float is taken by its repr, so that 0.1 is a tenth.
+
+    `name` is the flag, variable or field that the value came from, for the error. Raises ConfigurationError for a bool, NaN,
+    an infinity, text that is not a plain number, an amount beyond a million million, and (unless `negative`) one below 0.
+    """
+    if isinstance(value, bool) or not isinstance(value, (int, float, str, Decimal)):
+        raise ConfigurationError(f"{name} must be a number of credits, not {_shown(value)}", name)
+    if isinstance(value, (str, float)):
+        text = value.strip() if isinstance(value, str) else repr(value)
+        if not _NUMBER.fullmatch(text):
+            raise ConfigurationError(
+                f"{name} must be a number of credits such as 500 or 0.25, not {_shown(value)}", name
+            )
+        amount = Decimal(text)
+    elif isinstance(value, int):
+        # Bounds first: turning an enormous int into a Decimal takes seconds.
+        amount = Decimal(value) if value.bit_length() < 128 else LARGEST * 2
+    else:
+        amount = Decimal(value)
+    if not amount.is_finite():
+        raise ConfigurationError(f"{name} must be a finite number of credits, not {_shown(value)}", name)
+    if amount.copy_abs() > LARGEST:
+        raise ConfigurationError(f"{name} must be at most {LARGEST:f} credits", name)
+    if amount < 0 and not negative:
+        raise ConfigurationError(f"{name} must not be negative, not {_shown(value)}", name)
+    return amount.copy_abs() if amount.is_zero() else amount  # no "-0" in a report
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:37]}..."
+
+
+def to_micro(amount: Decimal, *, up: bool) -> int:
+    """The amount in millionths, rounded up (what a job may spend) or down (what an account has): never in the job's favour."""
+    rounding = ROUND_CEILING if up else ROUND_FLOOR
+    return int(EXACT.multiply(amount, MICRO).to_integral_value(rounding, EXACT))
+
+
+def rounded(amount: Decimal) -> Decimal:
+    """The amount to the nearest millionth, the ledger's grain: 0.1 * 3 is 0.3 again, not 0.30000000000000004."""
+    return whole(EXACT.quantize(amount, Decimal("0.000001")))
+
+
+def from_micro(micro: int) -> Decimal:
+    """The amount that a ledger's integer stands for."""
+    return whole(EXACT.divide(Decimal(micro), MICRO))
+
+
+def whole(amount: Decimal) -> Decimal:
+    """The same amount, without a fraction where it has none: 80 rather than 80.0 or 8E+1."""
+    integral = amount.to_integral_value(context=EXACT)
+    return EXACT.quantize(integral, Decimal(1)) if amount == integral else amount
+
+
+def to_json(amount: Decimal | None) -> int | float | None:
+    """The amount as a JSON number: an integer when whole."""
+    if amount is None:
+        return None
+    integral = amount.to_integral_value(context=EXACT)
+    return int(integral) if integral == amount else float(amount)
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """What a source said is left: `amount` in `unit`, at `read_at` (UTC), under the source's own `request_id`."""
+
+    amount: Decimal
+    unit: str
+    read_at: datetime
+    request_id: str | None = None
+    source: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Where an account's totals stood at one instant; they only ever grow.
+
+    `admitted` and `released` are micro-credits: their difference is what live runs hold. `started` and `ended` count runs:
+    their difference is the number of live runs.
+    """
+
+    admitted: int = 0
+    released: int = 0
+    started: int = 0
+    ended: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A balance, with the mark that the ledger showed *before* the balance was asked for (None: no ledger was asked)."""
+
+    balance: Balance
+    mark: Mark | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The process that a lease belongs to. `id` is new for each process, forks included; the rest lets another process on
+    the same host see whether it still lives: `host` and `boot` say which running machine (and process namespace) can look,
+    `pid` and `started` (the kernel's start time of that pid) whom to look for.
+    """
+
+    id: str
+    host: str
+    boot: str
+    pid: int
+    started: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """The promise of `amount` micro-credits of `account` to one run. `id` is the run's id, chosen before it is written."""
+
+    id: str
+    account: str
+    amount: int
+    job: str
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A ledger's answer to a reservation: whether the hold was taken, and what others held (micro-credits, counted from the
+    mark that came with the request: what has been released since the balance was asked for still counts)."""
+
+    admitted: bool
+    held_by_others: int
+
+
+@dataclass(frozen=True, slots=True)
+class LiveHold:
+    """A row of `creditguard holds`: a hold, who owns it, since when (UTC), and until when its lease runs."""
+
+    hold: Hold
+    owner: Owner
+    since: datetime
+    lease_ends: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one run asks for, all settled before anything is read."""
+
+    run_id: str
+    job: str
+    account: str
+    source: str
+    budget: Decimal
+    unit: str = "credits"
+    keep: Decimal = ZERO
+    on_short: OnShort = "abort"
+    on_unreadable: OnShort = "abort"
+    ledger_optional: bool = False
+    """The ledger is the default that nobody asked for: passed over with an event when it cannot be used."""
+    max_age: float = 0.0
+    """Seconds for which a balance that another process read may serve the admission; 0 means: read it."""
+    settle: float = 0.0
+    """Seconds to wait at exit before the last reading."""
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def hold(self) -> Hold:
+        """The hold that this plan asks of the ledger."""
+        return Hold(self.run_id, self.account, to_micro(self.budget, up=True), self.job, self.labels)
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What was read and decided before a run: `refusal` is why it may not start, None when it may."""
+
+    plan: Plan
+    started: float
+    """Monotonic seconds."""
+    balance: Balance | None = None
+    mark: Mark | None = None
+    held_by_others: Decimal | None = None
+    headroom: Decimal | None = None
+    shortfall: Decimal | None = None
+    ledger_failed: bool = False
+    """The ledger could not be used, and the run was decided without it."""
+    refusal: CreditGuardError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a run consumed, and how sure that is. The same fields, in the same words, as the `creditguard.finished` event.
+
+    Amounts are in `unit`; `duration_s` is in seconds. `None` means that it is not known, never 0.
+    """
+
+    run_id: str
+    job: str
+    account: str
+    source: str
+    unit: str
+    budget: Decimal
+    keep: Decimal
+    balance_before: Decimal | None
+    held_by_others: Decimal | None
+    headroom: Decimal | None
+    shortfall: Decimal | None
+    request_id_before: str | None
+    labels: Mapping[str, str]
+    balance_after: Decimal | None
+    balance_delta: Decimal | None
+    """Before − after: negative when the balance rose."""
+    credits_consumed: Decimal | None
+    credits_recorded: Decimal | None
+    drift: Decimal | None
+    """Delta − recorded, where both are known."""
+    basis: Basis
+    over_budget: bool | None
+    settled: bool
+    overlapping_runs: int | None
+    outcome: Outcome
+    duration_s: float
+    request_id_after: str | None
+    lease_lost: bool = False
+
+    def to_dict(self) -> dict[str, object]:
+        """The report as plain JSON values, in the words of the event schema."""
+        return {name: _plain(getattr(self, name)) for name in self.__slots__}
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, Decimal):
+        return to_json(value)
+    if isinstance(value, Mapping):
+        return dict(value)
+    return value
