@@ -1,0 +1,123 @@
+"""Is this key, or this gateway URL, usable? Told before anything is sent, and without loading an HTTP client.
+
+Both may hold secrets (the key; a password in the URL), so no message ever quotes what was given.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from creditguard.errors import ConfigurationError
+
+DEFAULT_PORTS = {"https": 443, "http": 80}
+
+_HOST = re.compile(r"(?!.*\.\.)[a-z0-9_]([a-z0-9_.-]{0,251}[a-z0-9_])?")
+_OCTET = r"(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+_LOOPBACK = re.compile(rf"localhost|::1|127(\.{_OCTET}){{3}}", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True)
+class Gateway:
+    """Where to ask: `host` is bare (an IPv6 address without brackets), `path` a prefix such as "" or "/mall"."""
+
+    scheme: str
+    host: str
+    port: int
+    path: str = ""
+
+    @property
+    def netloc(self) -> str:
+        """Host and port as they stand in a URL and in the Host header."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        return f"{self.scheme}://{self.netloc}{self.path}"
+
+
+def check_key(key: str, name: str = "APIMALL_API_KEY") -> str:
+    """The key, if it can stand in a header. Raises ConfigurationError, which never shows it; `name` is where it came from."""
+    if not key:
+        raise ConfigurationError(f"{name} is empty: it must hold the API Mall key", name)
+    if any(character.isspace() for character in key):
+        raise ConfigurationError(f"{name} holds white space: give the key alone, without 'Bearer' or a line end", name)
+    if not _plain(key):
+        raise ConfigurationError(f"{name} holds a control character, or one beyond ASCII: no key does", name)
+    return key
+
+
+def check_base_url(url: str, name: str = "CREDITGUARD_BASE_URL") -> str:
+    """The gateway's URL in its plain form: lower case, no default port, no slash or `/api/v1` at the end.
+
+    It must be https; http is for loopback addresses only (localhost, 127.0.0.0/8, ::1), since the key goes with each request.
+    Raises ConfigurationError, which never quotes the URL; `name` is where it came from.
+    """
+    return gateway(url, name).url
+
+
+def gateway(url: str, name: str = "CREDITGUARD_BASE_URL") -> Gateway:
+    """As `check_base_url`, taken apart."""
+    if not url:
+        raise _wrong(name, "is empty: it must be a URL such as https://gateway.apimall.ai")
+    if not _plain(url) or "\\" in url:
+        raise _wrong(name, "holds white space, a backslash or a character beyond ASCII")
+    scheme, separator, rest = url.partition("://")
+    scheme = scheme.lower()
+    if not separator or scheme not in DEFAULT_PORTS:
+        raise _wrong(name, "must be a URL that starts with https://")
+    if "?" in rest or "#" in rest:
+        raise _wrong(name, "must have no query and no fragment")
+    authority, slash, path = rest.partition("/")
+    if "@" in authority:
+        raise _wrong(name, "must hold no user name or password")
+    host, port = _host_and_port(authority.lower(), name)
+    if scheme == "http" and not is_loopback(host):
+        raise _wrong(
+            name, "must start with https:// (http is for loopback addresses only: the key goes with each request)"
+        )
+    path = (slash + path).rstrip("/").removesuffix("/api/v1")  # API Mall's documentation gives its base URL with it
+    return Gateway(scheme, host, port or DEFAULT_PORTS[scheme], path)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether the host is this machine by its very name."""
+    return _LOOPBACK.fullmatch(host) is not None
+
+
+def _host_and_port(authority: str, name: str) -> tuple[str, int | None]:
+    bracketed = authority.startswith("[")
+    host, closed, rest = authority[1:].partition("]") if bracketed else (authority, "", "")
+    if not bracketed:
+        host, colon, digits = authority.partition(":")
+        rest = colon + digits
+    if bracketed and closed:
+        host = _ipv6(host)
+    elif not _HOST.fullmatch(host):
+        host = ""
+    if not host:
+        raise _wrong(name, "has no host that can be asked")
+    if not rest:
+        return host, None
+    if not re.fullmatch(r":[0-9]{1,5}", rest) or not 0 < int(rest[1:]) < 65536:
+        raise _wrong(name, "has a port that is not a number from 1 to 65535")
+    return host, int(rest[1:])
+
+
+def _ipv6(text: str) -> str:
+    """The address in its shortest form; "" if it is none."""
+    from ipaddress import AddressValueError, IPv6Address
+
+    try:
+        return IPv6Address(text).compressed if "%" not in text else ""
+    except AddressValueError:
+        return ""
+
+
+def _plain(text: str) -> bool:
+    return all("!" <= character <= "~" for character in text)
+
+
+def _wrong(name: str, why: str) -> ConfigurationError:
+    return ConfigurationError(f"{name} {why}", name)

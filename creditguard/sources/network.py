@@ -1,0 +1,136 @@
+"""TCP connections that keep to one deadline: name lookup, connect, TLS, and every byte, however slowly it drips.
+
+httpcore's own timeouts hold for each read alone, so a server that sends a byte a second is never too slow for them, and the
+lookup of a name has none at all. Asynchronous readings are bounded by a cancel scope around the whole, so what is left to do
+here for them is the lookup: an event loop waits at its end for the threads that it looked names up with.
+"""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterable
+from typing import Any, TypeAlias
+
+import anyio
+import httpcore
+
+Options: TypeAlias = "Iterable[httpcore.SOCKET_OPTION] | None"
+
+
+class NoAddressError(httpcore.ConnectError):
+    """The name of the host could not be looked up."""
+
+
+class Backend(httpcore.SyncBackend):
+    """Every `timeout` that reaches it and its streams is a *deadline*: an instant of time.monotonic()."""
+
+    def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,
+        local_address: str | None = None,
+        socket_options: Options = None,
+    ) -> httpcore.NetworkStream:
+        lookup = Lookup(host, port)
+        if not lookup.done.wait(_left(timeout, httpcore.ConnectTimeout)):
+            raise httpcore.ConnectTimeout
+        addresses = lookup.addresses()
+        for others in reversed(range(len(addresses))):
+            # A fair share of the time for each address: the first may be one that never answers.
+            share = _left(timeout, httpcore.ConnectTimeout) / (others + 1)
+            try:
+                return _Stream(super().connect_tcp(addresses[-1 - others], port, share, local_address, socket_options))
+            except (httpcore.ConnectError, httpcore.ConnectTimeout):
+                if not others:
+                    raise
+        raise NoAddressError  # not reached: there is at least one address, and the last one's error comes out
+
+
+class _Stream(httpcore.NetworkStream):
+    def __init__(self, stream: httpcore.NetworkStream) -> None:
+        self._stream = stream
+
+    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
+        return self._stream.read(max_bytes, _left(timeout, httpcore.ReadTimeout))
+
+    def write(self, buffer: bytes, timeout: float | None = None) -> None:
+        self._stream.write(buffer, _left(timeout, httpcore.WriteTimeout))
+
+    def start_tls(self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None) -> _Stream:
+        return _Stream(self._stream.start_tls(ssl_context, server_hostname, _left(timeout, httpcore.ConnectTimeout)))
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def _left(deadline: float | None, error: type[Exception]) -> float:
+    left = (deadline or 0.0) - time.monotonic()
+    if left <= 0:
+        raise error
+    return min(left, 1e6)  # a socket's timeout may not be infinite
+
+
+class AsyncBackend(httpcore.AnyIOBackend):
+    """`timeout` is in seconds, as everywhere in httpcore."""
+
+    async def connect_tcp(
+        self,
+        host: str,
+        port: int,
+        timeout: float | None = None,  # noqa: ASYNC109 - httpcore's interface
+        local_address: str | None = None,
+        socket_options: Options = None,
+    ) -> httpcore.AsyncNetworkStream:
+        lookup = Lookup(host, port)
+        nap = 0.0005
+        while not lookup.done.is_set():
+            await anyio.sleep(nap)
+            nap = min(nap * 2, 0.02)
+        addresses = lookup.addresses()
+        share = None if timeout is None else timeout / len(addresses)
+        for others in reversed(range(len(addresses))):
+            try:
+                return await super().connect_tcp(addresses[-1 - others], port, share, local_address, socket_options)
+            except (httpcore.ConnectError, httpcore.ConnectTimeout):
+                if not others:
+                    raise
+        raise NoAddressError  # not reached: there is at least one address, and the last one's error comes out
+
+
+class Lookup:
+    """The addresses of a host; looked up in a thread that nothing waits for, unless the host is an address already."""
+
+    def __init__(self, host: str, port: int) -> None:
+        self.done = threading.Event()
+        self._found: list[str] = []
+        try:
+            self._look(host, port, socket.AI_NUMERICHOST)
+        except OSError:
+            thread = threading.Thread(target=self._look_up, args=(host, port), name="creditguard-lookup", daemon=True)
+            thread.start()
+        else:
+            self.done.set()
+
+    def addresses(self) -> list[str]:
+        """At least one, once `done`."""
+        if not self._found:
+            raise NoAddressError
+        return self._found
+
+    def _look_up(self, host: str, port: int) -> None:
+        try:
+            self._look(host, port, 0)
+        except (OSError, UnicodeError):  # UnicodeError: a label that is too long
+            pass
+        finally:
+            self.done.set()
+
+    def _look(self, host: str, port: int, flags: int) -> None:
+        answers = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM, flags=flags)
+        self._found = list(dict.fromkeys(str(answer[4][0]) for answer in answers))
