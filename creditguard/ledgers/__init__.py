@@ -1,0 +1,72 @@
+"""Ledgers: where holds are kept. `open_ledger` picks one by URL and loads only that one; none touches the world before its
+first verb, so whatever is wrong with a ledger shows as LedgerUnavailable from a verb, where the policy for it applies.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from creditguard.errors import ConfigurationError
+from creditguard.protocols import Ledger
+
+__all__ = ["default_path", "default_url", "open_ledger"]
+
+_SETTING = "CREDITGUARD_LEDGER"
+_FORMS = "none, sqlite:///PATH (four slashes for an absolute one) or postgresql://..."
+
+
+def open_ledger(url: str) -> Ledger:
+    """The ledger at `none`, `sqlite:///relative`, `sqlite:////absolute`, `sqlite:///~/in-home` or `postgresql://...`.
+
+    Raises ConfigurationError for any other, and for a backend that is not installed. No message repeats the URL, which may
+    hold a password.
+    """
+    scheme, separator, rest = url.strip().partition("://")
+    scheme = scheme.lower()
+    if scheme == "none" and not separator:
+        from creditguard.ledgers.none import NoLedger
+
+        return NoLedger()
+    if scheme == "sqlite" and separator:
+        from creditguard.ledgers.sqlite import SqliteLedger
+
+        return SqliteLedger(_path(rest))
+    if scheme in {"postgresql", "postgres"} and separator:
+        try:
+            from creditguard.ledgers.postgres import PostgresLedger
+        except ModuleNotFoundError as error:
+            if error.name != "psycopg":
+                raise
+            message = f"{_SETTING} names a PostgreSQL ledger, which needs psycopg: pip install 'creditguard[postgres]'"
+            raise ConfigurationError(message, _SETTING) from None
+        return PostgresLedger(url.strip())
+    # A part without "://" could be anything, a password included.
+    given = f", not {scheme[:20]}://..." if separator and scheme.replace("+", "").isalnum() else ""
+    raise ConfigurationError(f"{_SETTING} must be {_FORMS}{given}", _SETTING)
+
+
+def default_url() -> str:
+    """The ledger that is used when none is named."""
+    return f"sqlite:///{default_path()}"
+
+
+def default_path() -> str:
+    """The file of the default ledger, in the user's state directory."""
+    if sys.platform == "linux":
+        # What platformdirs answers too (a test compares them), without the 40 ms that it takes to load.
+        state = os.environ.get("XDG_STATE_HOME", "").strip()
+        if not os.path.isabs(state):
+            state = os.path.expanduser("~/.local/state")
+    else:
+        import platformdirs
+
+        state = platformdirs.user_state_dir()
+    return os.path.join(state, "creditguard", "ledger.db")
+
+
+def _path(rest: str) -> str:
+    if not rest.startswith("/") or rest[1:] in {"", ":memory:"} or "?" in rest or "\0" in rest:
+        message = f"{_SETTING} must name a file, as in sqlite:///ledger.db or sqlite:////var/lib/jobs/ledger.db"
+        raise ConfigurationError(message, _SETTING)
+    return rest[1:]

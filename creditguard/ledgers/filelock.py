@@ -1,0 +1,82 @@
+"""An advisory lock on a file, waited for in short and even steps, for a bounded time: fairness between processes."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from creditguard.ledgers.turns import seconds
+
+try:
+    import fcntl
+except ImportError:
+    fcntl = None  # type: ignore[assignment]
+
+# How long a waiter sleeps between two tries. A verb holds the lock for some 0.05 ms, and whoever sleeps longer than that
+# competes at an honest chance with whoever has just let go.
+_STEP = 0.0002
+_STEP_LATER = 0.002
+_SOON = 0.1
+
+
+class FileLock:
+    """A lock that excludes other processes, not other threads of this one.
+
+    The lock is POSIX's (lockf), which belongs to the process: a forked child does not keep its killed parent's lock alive, as
+    it would with flock. Where locks or the file cannot be had, `held` succeeds at once: the lock is a courtesy.
+    """
+
+    def __init__(self, path: str, like: str) -> None:
+        """Open `path`, made with the mode and owner of the file `like`."""
+        self._fd = _open_like(path, like) if fcntl else -1
+
+    @contextmanager
+    def held(self, wait: float) -> Iterator[None]:
+        """Hold the lock. Raises TimeoutError when another process keeps it for `wait` seconds."""
+        locked = self._take(wait)
+        try:
+            yield
+        finally:
+            if locked:
+                fcntl.lockf(self._fd, fcntl.LOCK_UN)
+
+    def _take(self, wait: float) -> bool:
+        if self._fd < 0:
+            return False
+        start = 0.0
+        while True:
+            try:
+                fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return True
+            except (BlockingIOError, PermissionError):
+                pass
+            except OSError:
+                return False  # a file system without locks
+            now = seconds()
+            start = start or now
+            if now - start > wait:
+                raise TimeoutError
+            time.sleep(_STEP if now - start < _SOON else _STEP_LATER)
+
+    def close(self) -> None:
+        """Close the file, which gives up the lock."""
+        fd, self._fd = self._fd, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+def _open_like(path: str, like: str) -> int:
+    try:
+        model = os.stat(like)
+        try:
+            return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except FileNotFoundError:
+            fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+            os.fchmod(fd, model.st_mode & 0o777)
+            if os.geteuid() == 0:
+                os.fchown(fd, model.st_uid, model.st_gid)
+            return fd
+    except OSError:
+        return -1
