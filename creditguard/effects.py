@@ -27,11 +27,24 @@ class Sleep:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """Mark the ledger (if `marked`), then read the balance. A `max_age` above 0 accepts what another process read lately."""
+    """Mark the ledger (if `marked`), then read the balance."""
+
+    marked: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Recent:
+    """A reading that another process published within `max_age` seconds, or whether it is this one's turn to read."""
 
     account: str
-    marked: bool
-    max_age: float = 0.0
+    max_age: float
+    claim: float
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    account: str
+    reading: Reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +79,7 @@ class Emit:
     event: Event
 
 
-LedgerEffect: TypeAlias = "TakeMark | Reserve | Sweep | Release | Settle"
+LedgerEffect: TypeAlias = "TakeMark | Reserve | Sweep | Release | Settle | Recent | Publish"
 Effect: TypeAlias = "Now | Sleep | Read | Emit | LedgerEffect"
 Flow: TypeAlias = Generator[Effect, Any, T]
 
@@ -80,9 +93,18 @@ def sleep(seconds: float) -> Flow[None]:
     yield Sleep(seconds)
 
 
-def read(account: str, *, marked: bool, max_age: float = 0.0) -> Flow[Reading]:
-    reading: Reading = yield Read(account, marked, max_age)
+def read(*, marked: bool) -> Flow[Reading]:
+    reading: Reading = yield Read(marked)
     return reading
+
+
+def recent(account: str, *, max_age: float, claim: float) -> Flow[Reading | bool]:
+    known: Reading | bool = yield Recent(account, max_age, claim)
+    return known
+
+
+def publish(account: str, reading: Reading) -> Flow[None]:
+    yield Publish(account, reading)
 
 
 def take_mark(account: str) -> Flow[Mark]:

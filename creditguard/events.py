@@ -74,7 +74,7 @@ def refused(admission: Admission) -> Event:
 
 
 def _failure(error: CreditGuardError, policy: Policy, stage: Stage) -> dict[str, object]:
-    return {"stage": stage, "policy": policy, "error": type(error).__name__, "message": str(error)}
+    return {"stage": stage, "policy": policy, "error": type(error).__name__, "reason": str(error)}
 
 
 def unreadable(admission: Admission, error: BalanceUnavailable, policy: Policy, stage: Stage) -> Event:
@@ -92,7 +92,7 @@ def ledger_unavailable(admission: Admission, error: LedgerError, policy: Policy,
 
 def lease_lost(admission: Admission, error: LedgerError) -> Event:
     """The hold lapsed while the job ran: others may have been admitted against the same credits."""
-    fields = _run_fields(admission.plan, admission) | {"message": str(error), "ledger": error.ledger}
+    fields = _run_fields(admission.plan, admission) | {"reason": str(error), "ledger": error.ledger}
     return Event(LEASE_LOST, "error", fields)
 
 

@@ -15,9 +15,26 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from creditguard import events, policy
-from creditguard.effects import Flow, emit, now, read, release, reserve, settle, sleep, sweep, take_mark
+from creditguard.effects import (
+    Flow,
+    emit,
+    now,
+    publish,
+    read,
+    recent,
+    release,
+    reserve,
+    settle,
+    sleep,
+    sweep,
+    take_mark,
+)
 from creditguard.errors import BalanceUnavailable, InsufficientCredits, LedgerError
-from creditguard.models import ZERO, Admission, Balance, Mark, Plan, Report, from_micro
+from creditguard.models import ZERO, Admission, Balance, Mark, Plan, Reading, Report, from_micro
+
+_CLAIM = 15.0
+"""Seconds for which one process may be at reading a balance that others wait for."""
+_POLL = 0.1
 
 
 def enter(plan: Plan) -> Flow[Admission]:
@@ -39,7 +56,7 @@ def ask(plan: Plan) -> Flow[Admission]:
     """Answer the pre-flight question without taking a hold: `creditguard check`."""
     admission = Admission(plan, started=(yield from now()))
     try:
-        admission = yield from _read(admission, max_age=plan.max_age)
+        admission = yield from _read(admission, shared=True)
     except LedgerError as error:
         admission = yield from _without_ledger(admission, error)
     except BalanceUnavailable as error:
@@ -53,7 +70,7 @@ def ask(plan: Plan) -> Flow[Admission]:
 def _admit(admission: Admission) -> Flow[Admission]:
     granted = False
     try:
-        admission = yield from _read(admission, max_age=admission.plan.max_age)
+        admission = yield from _read(admission, shared=True)
         admission, granted = yield from _reserve(admission)
         if not granted and admission.held_by_others:
             admission = yield from _look_again(admission)
@@ -81,11 +98,32 @@ def _look_again(admission: Admission) -> Flow[Admission]:
         return admission
 
 
-def _read(admission: Admission, *, marked: bool = True, max_age: float = 0.0) -> Flow[Admission]:
-    reading = yield from read(admission.plan.account, marked=marked, max_age=max_age)
+def _read(admission: Admission, *, marked: bool = True, shared: bool = False) -> Flow[Admission]:
+    if shared and admission.plan.max_age:
+        reading = yield from _read_or_borrow(admission.plan)
+    else:
+        reading = yield from read(marked=marked)
     mark = reading.mark
     held = mark.admitted - mark.released if mark else 0
     return _decided(replace(admission, mark=mark), reading.balance, held)
+
+
+def _read_or_borrow(plan: Plan) -> Flow[Reading]:
+    """Accept a reading that another process published lately; one process at a time reads anew.
+
+    An old reading is as safe as a new one against other guarded runs, for its mark is as old: whatever they hold or have
+    released since is counted. It may be behind on what happened outside of creditguard.
+    """
+    for _ in range(int(_CLAIM / _POLL)):
+        known = yield from recent(plan.account, max_age=plan.max_age, claim=_CLAIM)
+        if isinstance(known, Reading):
+            return known
+        if known:
+            break
+        yield from sleep(_POLL)
+    reading = yield from read(marked=True)
+    yield from publish(plan.account, reading)
+    return reading
 
 
 def _reserve(admission: Admission) -> Flow[tuple[Admission, bool]]:
@@ -187,7 +225,7 @@ def leave(admission: Admission, ending: policy.Ending) -> Flow[Closing]:
         after, mark = yield from _exit_reading(admission)
     except GeneratorExit:
         raise
-    except BaseException as error:  # noqa: BLE001 - handed back in Closing, once the hold is released
+    except BaseException as error:  # handed back in Closing, once the hold is released
         interrupted = error
     report = policy.report(admission, ending, after, mark)
     try:
@@ -205,7 +243,7 @@ def _exit_reading(admission: Admission) -> Flow[tuple[Balance | None, Mark | Non
     if plan.settle:
         yield from sleep(plan.settle)
     try:
-        after = (yield from read(plan.account, marked=False)).balance
+        after = (yield from read(marked=False)).balance
     except BalanceUnavailable as error:
         yield from emit(events.unreadable(admission, error, "none", "after"))
     if admission.mark is None:

@@ -16,6 +16,7 @@ from typing import Literal, TypeAlias
 from creditguard.errors import ConfigurationError, CreditGuardError
 
 Amount: TypeAlias = "int | float | str | Decimal"
+Label: TypeAlias = "str | int | float | bool"
 OnShort: TypeAlias = Literal["abort", "warn"]
 Outcome: TypeAlias = Literal["succeeded", "failed", "cancelled", "refused"]
 Basis: TypeAlias = Literal["recorded", "account_delta", "shared_account_delta", "unknown"]
@@ -148,7 +149,7 @@ class Hold:
     account: str
     amount: int
     job: str
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, Label] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +190,7 @@ class Plan:
     """Seconds for which a balance that another process read may serve the admission; 0 means: read it."""
     settle: float = 0.0
     """Seconds to wait at exit before the last reading."""
-    labels: Mapping[str, str] = field(default_factory=dict)
+    labels: Mapping[str, Label] = field(default_factory=dict)
 
     @property
     def hold(self) -> Hold:
@@ -233,7 +234,7 @@ class Report:
     headroom: Decimal | None
     shortfall: Decimal | None
     request_id_before: str | None
-    labels: Mapping[str, str]
+    labels: Mapping[str, Label]
     balance_after: Decimal | None
     balance_delta: Decimal | None
     """Before − after: negative when the balance rose."""

@@ -1,0 +1,57 @@
+# make help says what there is. Each target does all its own set-up: Python 3.10 or later, make and a package index suffice.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+TEST_ARGS ?=
+
+.DEFAULT_GOAL := help
+
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-24s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(VENV)/.installed ## Install creditguard and all development tools into .venv
+
+$(VENV)/.package: pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install -q --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install -q -e .
+	@touch $@
+
+$(VENV)/.installed: $(VENV)/.package
+	$(BIN)/python -m pip install -q --group test --group lint -e '.[postgres]'
+	@touch $@
+
+demo: $(VENV)/.package ## Guard two batches on a local sandbox: one fits and spends, one is refused
+	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
+
+test: $(VENV)/.installed ## Run the tests (TEST_ARGS="-k name" for some of them)
+	$(BIN)/python -m pytest -q -m 'not stress' $(TEST_ARGS)
+
+test-stress: $(VENV)/.installed ## The ledgers under fire: processes killed at random, with negative controls
+	$(BIN)/python -m pytest -q -m stress $(TEST_ARGS)
+
+lint: $(VENV)/.installed ## Lint, format and import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports --no-cache
+
+types: $(VENV)/.installed ## mypy --strict, and pyright's completeness of the public types
+	$(BIN)/mypy
+	$(BIN)/basedpyright --ignoreexternal --verifytypes creditguard
+
+coverage: $(VENV)/.installed ## Branch coverage; layers 0 and 1 must be complete
+	$(BIN)/coverage erase
+	$(BIN)/coverage run -m pytest -q -m 'not stress' $(TEST_ARGS)
+	$(BIN)/coverage report --skip-covered
+	$(BIN)/coverage report --fail-under=100 --include='creditguard/errors.py,creditguard/models.py,creditguard/events.py,creditguard/protocols.py,creditguard/policy.py,creditguard/effects.py,creditguard/flow.py'
+
+bench: $(VENV)/.installed ## Speed, as ratios inside one run, with the noise beside them
+	$(BIN)/python bench/run.py $(BENCH_ARGS)
+
+check: lint types coverage test-stress ## All that CI runs
+
+clean: ## Remove what was installed and built
+	rm -rf $(VENV) .venv-* build dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+
+.PHONY: help install demo test test-stress lint types coverage bench check clean

@@ -1,0 +1,31 @@
+"""`creditguard balance`: what the account has left."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from creditguard import settings as _settings
+from creditguard.cli import exits
+from creditguard.models import to_json
+from creditguard.runtime import runtime
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the balance: the number alone, for scripts, or all that is known of it."""
+    settings = _settings.current()
+    source = runtime.source(settings)
+    balance = source.read(settings.timeout)
+    if options.json:
+        answer = {
+            "balance": to_json(balance.amount),
+            "unit": balance.unit,
+            "account": settings.account or source.account,
+            "source": source.name,
+            "read_at": balance.read_at.isoformat(),
+            "request_id": balance.request_id,
+        }
+        print(json.dumps(answer), flush=True)
+    else:
+        print(f"{balance.amount:f}", flush=True)
+    return exits.OK

@@ -1,0 +1,49 @@
+"""`creditguard check`: the pre-flight question, answered by the exit code. Takes no hold."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from creditguard.cli import exits, say
+from creditguard.cli.preflight import guard_for, sink_for
+from creditguard.models import Admission, to_json
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the answer and return its code."""
+    admission = guard_for(options, "check", sink_for(options)).ask()
+    if options.json:
+        print(json.dumps(_answer(admission)), flush=True)
+    elif not admission.refusal:
+        print(_sentence(admission), flush=True)
+    if admission.refusal is None:
+        return exits.OK
+    say(str(admission.refusal))
+    return exits.code_for(admission.refusal, options.short_code)
+
+
+def _answer(admission: Admission) -> dict[str, object]:
+    plan, balance = admission.plan, admission.balance
+    return {
+        "enough": None if balance is None else not admission.shortfall,
+        "budget": to_json(plan.budget),
+        "balance": to_json(balance.amount) if balance else None,
+        "held_by_others": to_json(admission.held_by_others),
+        "keep": to_json(plan.keep),
+        "headroom": to_json(admission.headroom),
+        "shortfall": to_json(admission.shortfall),
+        "unit": plan.unit,
+        "account": plan.account,
+        "source": plan.source,
+        "request_id": balance.request_id if balance else None,
+        "error": str(admission.refusal) if admission.refusal else None,
+    }
+
+
+def _sentence(admission: Admission) -> str:
+    plan = admission.plan
+    if admission.headroom is None:
+        return f"unknown: needs {plan.budget:f} {plan.unit}, the balance could not be read"
+    word = "short" if admission.shortfall else "enough"
+    return f"{word}: needs {plan.budget:f} {plan.unit}, has {admission.headroom:f}"

@@ -1,0 +1,42 @@
+"""Exit codes, after sysexits.h, and which error ends in which."""
+
+from __future__ import annotations
+
+from creditguard.errors import (
+    AuthenticationError,
+    BalanceUnavailable,
+    ConfigurationError,
+    InsufficientCredits,
+    LedgerError,
+    UnexpectedResponse,
+)
+
+OK = 0
+USAGE = 64
+NOT_UNDERSTOOD = 65
+UNREACHABLE = 69
+BUG = 70
+SHORT = 75
+KEY_REJECTED = 77
+CONFIGURATION = 78
+INTERRUPTED = 130
+
+_CODES: tuple[tuple[type[Exception], int], ...] = (
+    (InsufficientCredits, SHORT),
+    (AuthenticationError, KEY_REJECTED),
+    (UnexpectedResponse, NOT_UNDERSTOOD),
+    (BalanceUnavailable, UNREACHABLE),
+    (LedgerError, UNREACHABLE),
+    (ConfigurationError, CONFIGURATION),
+)
+
+
+def code_for(error: Exception, short_code: int = SHORT) -> int:
+    """The exit code of an error; `short_code` stands in for 75."""
+    code = next((code for kind, code in _CODES if isinstance(error, kind)), BUG)
+    return short_code if code == SHORT else code
+
+
+def for_systemd(code: int, short_code: int = SHORT) -> int:
+    """ExecCondition= takes 1 to 254 for a quiet skip: only being short may be one; whatever is wrong must be seen (255)."""
+    return code if code in (OK, short_code) else 255

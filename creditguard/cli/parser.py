@@ -1,0 +1,165 @@
+"""The options of every command, and their help. argparse: richer parsers cost more than a whole `creditguard check`."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any, NoReturn
+
+from creditguard import __version__
+from creditguard.cli import exits, values
+
+
+class UsageError(Exception):
+    """The command line could not be understood; the message is one line."""
+
+
+class _Parser(argparse.ArgumentParser):
+    def __init__(self, **kwargs: Any) -> None:
+        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        super().__init__(allow_abbrev=False, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+_ABOUT = """\
+A pre-flight credit guard for batch jobs: it reads the balance of a prepaid API account before a job starts, compares it
+with the budget that the job declares, refuses the job when it falls short, and reports what was consumed when it ends.
+"""
+
+_EXITS = """\
+exit codes:
+  0     enough credits, or CMD succeeded
+  64    the command line is wrong
+  65    the balance came in a form that was not understood
+  69    the balance (or the ledger) cannot be reached: trying again makes sense
+  70    a bug in creditguard
+  75    short of credits: nothing ran
+  77    the API key was rejected
+  78    no API key, no budget, or another setting that cannot be used
+  126, 127, 128+N, any other   (run) CMD cannot be executed, was not found, was killed by signal N, its own code
+
+settings:
+  APIMALL_API_KEY or APIMALL_API_KEY_FILE   the key, or a file that holds it (there is no option for it)
+  CREDITGUARD_BASE_URL, CREDITGUARD_LEDGER, CREDITGUARD_ACCOUNT, CREDITGUARD_TIMEOUT, ...   see docs/settings.md
+
+try it without a key:
+  creditguard sandbox --credits 120
+"""
+
+
+def build() -> argparse.ArgumentParser:
+    """The whole parser."""
+    parser = _Parser(prog="creditguard", description=_ABOUT, epilog=_EXITS)
+    parser.add_argument("--version", action="version", version=f"creditguard {__version__}")
+    commands = parser.add_subparsers(metavar="COMMAND", required=True, dest="command", parser_class=_Parser)
+
+    command = _add(commands, "balance", "print what the account has left")
+    command.add_argument(
+        "--json", action="store_true", help="as a JSON object, with account, unit, time and request id"
+    )
+
+    command = _add(commands, "check", "tell by the exit code whether a budget fits, without running anything")
+    _preflight_options(command)
+    command.add_argument("--json", action="store_true", help="print the figures as a JSON object")
+    command.add_argument(
+        "--systemd",
+        action="store_true",
+        help="for ExecCondition=: every code but 0 and the one for short becomes 255, since systemd takes 1-254 for a skip",
+    )
+
+    command = _add(
+        commands,
+        "run",
+        "run CMD if its budget fits, and report what it consumed",
+        usage="creditguard run --budget N [options] -- CMD [ARG...]",
+        epilog="CMD keeps its stdin, stdout, stderr and exit code; events and messages of creditguard go to stderr.",
+    )
+    _preflight_options(command)
+    command.add_argument(
+        "--report-file", metavar="FILE", help="write the report there as JSON, also when CMD fails or is refused"
+    )
+    command.add_argument(
+        "--settle",
+        metavar="TIME",
+        type=values.duration,
+        help="wait this long after CMD before the last reading (default 0)",
+    )
+    command.add_argument(
+        "--kill-after", metavar="TIME", type=values.duration, help="SIGKILL CMD this long after a signal told it to end"
+    )
+    command.add_argument("argv", metavar="CMD", nargs="*", help="the command and its arguments, after --")
+
+    command = _add(
+        commands, "sandbox", "serve a local gateway that speaks the API Mall protocol, to try things and to test"
+    )
+    command.add_argument("--port", type=values.port, default=0, help="default: a free one")
+    command.add_argument("--credits", type=values.keep, default=values.budget("120"), metavar="N", help="default: 120")
+    return parser
+
+
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse the command line. Raises UsageError; SystemExit after --help and --version."""
+    own, command = _split(arguments)
+    options = build().parse_args(own)
+    if hasattr(options, "argv"):
+        options.argv += command
+        if not options.argv:
+            raise UsageError("run needs a command: creditguard run --budget N -- CMD [ARG...]")
+    elif command:
+        raise UsageError(f"unrecognized arguments: {' '.join(command)} (see creditguard {options.command} --help)")
+    return options
+
+
+def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """What is ours, and what is CMD's: all after the first `--`, untouched."""
+    arguments = list(arguments)
+    if "--" not in arguments:
+        return arguments, []
+    at = arguments.index("--")
+    return arguments[:at], arguments[at + 1 :]
+
+
+def _add(commands: Any, name: str, summary: str, **kwargs: Any) -> argparse.ArgumentParser:
+    command: argparse.ArgumentParser = commands.add_parser(
+        name, help=summary, description=summary[0].upper() + summary[1:] + ".", **kwargs
+    )
+    command.set_defaults(module=name)
+    return command
+
+
+def _preflight_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--budget",
+        metavar="N",
+        type=values.budget,
+        help="credits that the job may need; from the settings file, by --name, if left out",
+    )
+    command.add_argument("--name", metavar="NAME", help="the job's name, in events and in the settings file")
+    command.add_argument(
+        "--keep", metavar="N", type=values.keep, help="credits that must stay on the account (default 0)"
+    )
+    command.add_argument(
+        "--on-short", choices=("abort", "warn"), help="what to do when short: abort (default), or warn and go on"
+    )
+    command.add_argument(
+        "--on-unreadable",
+        choices=("abort", "warn"),
+        help="what to do when the balance cannot be read (default: as --on-short)",
+    )
+    command.add_argument(
+        "--account", metavar="NAME", help="the account, where several keys draw on one pool of credits"
+    )
+    command.add_argument("--ledger", metavar="URL", help="where holds are kept: none, sqlite:///PATH, postgresql://...")
+    command.add_argument(
+        "--label", metavar="NAME=VALUE", type=values.label, action="append", default=[], help="a label for the events"
+    )
+    command.add_argument(
+        "--short-code",
+        metavar="N",
+        type=values.exit_code,
+        default=exits.SHORT,
+        help="exit code when short (default 75)",
+    )
+    command.add_argument("-q", "--quiet", action="store_true", help="log warnings and errors only")

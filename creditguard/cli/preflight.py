@@ -1,0 +1,48 @@
+"""What `check`, `run` and `wait` share: a guard made from options and settings, whose events go to stderr."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from typing import Any
+
+from creditguard import settings as _settings
+from creditguard._guard import guard
+from creditguard.events import Event
+from creditguard.instrumentation.terminal import StderrSink
+from creditguard.protocols import EventSink
+
+
+class _Quiet:
+    """Warnings and errors only."""
+
+    def __init__(self, sink: EventSink) -> None:
+        self._sink = sink
+
+    def emit(self, event: Event) -> None:
+        if event.level != "info":
+            self._sink.emit(event)
+
+
+def sink_for(options: argparse.Namespace) -> EventSink:
+    """Events on stderr, for people on a terminal, else a JSON object a line."""
+    on_terminal = sys.stderr is not None and sys.stderr.isatty()
+    style = _settings.current().log_format or ("console" if on_terminal else "json")
+    sink = StderrSink(style)
+    return _Quiet(sink) if options.quiet else sink
+
+
+def guard_for(options: argparse.Namespace, name: str | None, sink: EventSink, **more: Any) -> guard:
+    """The guard that the options ask for."""
+    return guard(
+        options.name or name,
+        budget=options.budget,
+        on_short=options.on_short,
+        on_unreadable=options.on_unreadable,
+        keep=options.keep,
+        account=options.account,
+        ledger=options.ledger,
+        labels=dict(options.label),
+        sink=sink,
+        **more,
+    )

@@ -1,0 +1,109 @@
+"""`creditguard run -- CMD`: a guarded command. Its exit code, output, signals and terminal stay its own."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+from creditguard.cli import child, exits, records, say
+from creditguard.cli.preflight import guard_for, sink_for
+from creditguard.cli.report_file import ReportFile
+from creditguard.errors import CreditGuardError
+from creditguard.models import Outcome
+from creditguard.run import Run
+
+
+class _Signalled(BaseException):
+    """A signal that ends us, outside of the time in which CMD gets it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+def run(options: argparse.Namespace) -> int:
+    """Ask, run CMD, report; the exit code."""
+    report_file = ReportFile(options.report_file)
+    guarded: Run | None = None
+    code = exits.BUG
+    try:
+        with _signals_raise():
+            sink = sink_for(options)
+            guard = guard_for(options, Path(options.argv[0]).name, sink, settle=options.settle)
+            guarded = guard.new_run()
+            guarded.open()
+            try:
+                code, outcome = _command(options, guarded)
+            except BaseException:
+                _close(guarded, "cancelled")
+                raise
+            _close(guarded, outcome)
+    except CreditGuardError as error:
+        code = exits.code_for(error, options.short_code)
+        say(str(error))
+        _write(report_file, guarded, "preflight", code, error)
+        return code
+    except (_Signalled, KeyboardInterrupt) as stopped:
+        code = 128 + (stopped.number if isinstance(stopped, _Signalled) else signal.SIGINT)
+        _write(report_file, guarded, "preflight", code)
+        return code
+    _write(report_file, guarded, "command", code)
+    return code
+
+
+def _command(options: argparse.Namespace, guarded: Run) -> tuple[int, Outcome]:
+    environment = dict(os.environ)
+    environment["CREDITGUARD_RUN_ID"] = guarded.id
+    environment["CREDITGUARD_BUDGET"] = f"{guarded.budget:f}"
+    record_file = records.new_file()
+    if record_file:
+        environment[records.VARIABLE] = str(record_file)
+    ended = child.run(options.argv, env=environment, kill_after=options.kill_after)
+    if record_file:
+        for line in records.collect(record_file, guarded):
+            say(f"{records.VARIABLE}: not an amount of credits: {line}")
+    if ended.reason:
+        say(ended.reason)
+    outcome: Outcome = "cancelled" if ended.signal else "failed" if ended.code else "succeeded"
+    return ended.code, outcome
+
+
+def _close(guarded: Run, outcome: Outcome) -> None:
+    """Take the exit reading. A signal cuts it short; the code stays CMD's."""
+    try:
+        guarded.close(outcome)
+    except (_Signalled, KeyboardInterrupt):
+        pass
+
+
+def _write(
+    report_file: ReportFile, guarded: Run | None, stage: str, code: int, error: CreditGuardError | None = None
+) -> None:
+    trouble = report_file.write(
+        guarded.report if guarded else None, "command" if stage == "command" else "preflight", code, error
+    )
+    if trouble:
+        say(trouble)
+
+
+@contextmanager
+def _signals_raise() -> Iterator[None]:
+    """Before and after CMD, signals that end us do so in good order: the hold is given back, the report is written."""
+
+    def stop(number: int, _: FrameType | None) -> None:
+        raise _Signalled(number)
+
+    before = {}
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            before[number] = signal.signal(number, stop)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

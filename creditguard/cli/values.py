@@ -1,0 +1,72 @@
+"""How options are read from text: durations, codes, labels."""
+
+from __future__ import annotations
+
+import argparse
+import re
+from decimal import Decimal
+
+from creditguard.errors import ConfigurationError
+from creditguard.models import rounded, to_credits
+
+_DURATION = re.compile(
+    r"(?:(\d+(?:\.\d+)?)d)?(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", re.ASCII
+)
+_UNITS = (86400, 3600, 60, 1)
+
+
+def budget(text: str) -> Decimal:
+    """An amount of credits, 0 or more."""
+    return _amount(text, negative=False)
+
+
+def keep(text: str) -> Decimal:
+    """An amount of credits; negative for an overdraft."""
+    return _amount(text, negative=True)
+
+
+def _amount(text: str, *, negative: bool) -> Decimal:
+    try:
+        return rounded(to_credits(text, "it", negative=negative))
+    except ConfigurationError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def duration(text: str) -> float:
+    """Seconds, from `90`, `30s`, `5m`, `1h30m` or `2d`."""
+    match = _DURATION.fullmatch(text.strip())
+    if not match or not any(match.groups()):
+        raise argparse.ArgumentTypeError(f"it must be a time such as 30s, 5m or 1h30m, not {text!r}")
+    seconds = sum(float(part) * unit for part, unit in zip(match.groups(), _UNITS, strict=True) if part)
+    if seconds > 30 * 86400:
+        raise argparse.ArgumentTypeError(f"it must be at most 30d, not {text!r}")
+    return seconds
+
+
+def exit_code(text: str) -> int:
+    """An exit code, 0 to 255."""
+    if not re.fullmatch(r"\d{1,3}", text, re.ASCII) or int(text) > 255:
+        raise argparse.ArgumentTypeError(f"it must be an exit code from 0 to 255, not {text!r}")
+    return int(text)
+
+
+def label(text: str) -> tuple[str, str]:
+    """`NAME=VALUE`."""
+    name, equals, value = text.partition("=")
+    if not equals or not name.strip():
+        raise argparse.ArgumentTypeError(f"it must be NAME=VALUE, not {text!r}")
+    return name.strip(), value
+
+
+def whole_number(text: str) -> int:
+    """A number of rows, 1 or more."""
+    if not re.fullmatch(r"\d{1,6}", text, re.ASCII) or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"it must be a whole number, 1 or more, not {text!r}")
+    return int(text)
+
+
+def port(text: str) -> int:
+    """A TCP port; 0 lets the system choose."""
+    if not re.fullmatch(r"\d{1,5}", text, re.ASCII) or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"it must be a port from 0 to 65535, not {text!r}")
+    return int(text)

@@ -1,0 +1,39 @@
+"""Perform the effects of a flow: `sync` in the calling thread, `asynchronous` without blocking the event loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from creditguard.effects import LedgerEffect, Publish, Recent, Release, Reserve, Settle, Sweep, TakeMark
+from creditguard.leases import Leases
+from creditguard.protocols import EventSink
+from creditguard.readings import Readings
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """What the effects of one account's runs are performed on."""
+
+    readings: Readings
+    leases: Leases
+    sink: EventSink
+
+
+def on_ledger(effect: LedgerEffect, leases: Leases) -> object:
+    """Perform an effect on the ledger."""
+    match effect:
+        case Reserve(hold, available, mark):
+            return leases.reserve(hold, available=available, mark=mark)
+        case TakeMark(account):
+            return leases.mark(account)
+        case Recent(account, max_age, claim):
+            return leases.ledger.recent(account, max_age=max_age, claim=claim)
+        case Settle(report):
+            leases.settle(report)
+        case Release(run_id):
+            leases.release(run_id)
+        case Sweep(account):
+            return leases.sweep(account)
+        case Publish(account, reading):
+            leases.ledger.publish(account, reading)
+    return None

@@ -1,0 +1,127 @@
+"""The holds of this process on one ledger, kept alive by one thread.
+
+A lease belongs to the process, not to the hold: however many runs there are, one daemon thread renews one lease at a third
+of its length. It starts with the first hold and ends soon after the last, so a process that guards nothing has no thread.
+It is a thread, and not a task of an event loop, because a job may block its loop for longer than a lease.
+
+A run that vanished without an end (an interrupt between its admission and its first line, in a notebook that lives on) is
+noticed by the same thread, and its hold given back.
+
+A fork is another process: the child starts with no holds, a new owner and no thread, and leaves its parent's runs alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable
+from weakref import WeakMethod
+
+from creditguard import forks
+from creditguard.errors import LeaseLost, LedgerError
+from creditguard.models import Grant, Hold, Mark, Report
+from creditguard.processes import this_process
+from creditguard.protocols import Ledger
+
+_RETRY = 1.0
+"""Seconds until a renewal that failed is tried again."""
+
+
+class Leases:
+    """A ledger as the runs of this process use it."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self.ledger = ledger
+        self.immediate = ledger.ttl is None
+        """The ledger never waits: it may be asked in an event loop."""
+        self.ever_answered = False
+        self.reset_after_fork()
+        forks.register(self)
+
+    def reset_after_fork(self) -> None:
+        """Start with no holds and no thread: the parent's are the parent's."""
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._held: set[str] = set()
+        self._listeners: dict[str, WeakMethod[Callable[[LeaseLost], None]]] = {}
+        self._thread: threading.Thread | None = None
+
+    def when_lost(self, run_id: str, callback: Callable[[LeaseLost], None]) -> None:
+        """Call back (in the renewal thread, once) if the run's hold lapses. To be said before the hold is asked for.
+
+        `callback` is a method of the run, which is taken to be over when the object is gone.
+        """
+        self._listeners[run_id] = WeakMethod(callback)
+
+    def mark(self, account: str) -> Mark:
+        mark = self.ledger.mark(account)
+        self.ever_answered = True
+        return mark
+
+    def sweep(self, account: str) -> int:
+        return self.ledger.sweep(account)
+
+    def reserve(self, hold: Hold, *, available: int | None, mark: Mark | None) -> Grant:
+        if not self.immediate:
+            # Noted before it is asked for: an answer that is lost may stand for a hold that was taken, and must be renewed.
+            self._note(hold.id)
+        grant = self.ledger.reserve(hold, this_process(), available=available, mark=mark)
+        if not grant.admitted:
+            with self._lock:
+                self._held.discard(hold.id)
+        return grant
+
+    def release(self, run_id: str) -> bool:
+        self._forget(run_id)
+        return self.ledger.release(run_id)
+
+    def settle(self, report: Report) -> None:
+        self._forget(report.run_id)
+        self.ledger.settle(report.run_id, report.account, report.to_dict())
+
+    def _note(self, run_id: str) -> None:
+        with self._lock:
+            self._held.add(run_id)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._renew_until_idle, name="creditguard-leases", daemon=True)
+                self._thread.start()
+
+    def _forget(self, run_id: str) -> None:
+        with self._lock:
+            self._held.discard(run_id)
+            self._listeners.pop(run_id, None)
+
+    def _renew_until_idle(self) -> None:
+        assert self.ledger.ttl is not None  # noqa: S101 - no thread is started otherwise
+        interval = pause = self.ledger.ttl / 3
+        while True:
+            self._wake.wait(pause)
+            with self._lock:
+                if not self._held:
+                    self._thread = None
+                    return
+            try:
+                self._give_back_vanished()
+                lost = self.ledger.renew(this_process(), list(self._held))
+            except LedgerError:
+                # Perhaps a restart. Whether the lease outlived it, the ledger will say when it answers again.
+                pause = min(_RETRY, interval)
+                continue
+            pause = interval
+            for run_id in lost:
+                self._tell(run_id)
+
+    def _give_back_vanished(self) -> None:
+        with self._lock:
+            vanished = [run_id for run_id, listener in self._listeners.items() if listener() is None]
+        for run_id in vanished:
+            self.release(run_id)
+
+    def _tell(self, run_id: str) -> None:
+        with self._lock:
+            listener = self._listeners.pop(run_id, None)  # once
+        callback = listener() if listener else None
+        if callback:
+            message = "the hold lapsed while the job ran: other runs may have been admitted against the same credits"
+            with contextlib.suppress(Exception):  # a callback's failure must not end the renewals of the others
+                callback(LeaseLost(message, self.ledger.name, run_id))

@@ -1,0 +1,366 @@
+"""The life of a run, walked effect by effect: no I/O, no clock, no doubles, only values sent in and thrown in."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import datetime, timezone
+from decimal import Decimal
+
+import pytest
+
+from creditguard import events, flow
+from creditguard.effects import (
+    Emit,
+    Now,
+    Publish,
+    Read,
+    Recent,
+    Release,
+    Reserve,
+    Settle,
+    Sleep,
+    Sweep,
+    TakeMark,
+)
+from creditguard.errors import InsufficientCredits, LedgerUnavailable, SourceError
+from creditguard.models import Admission, Balance, Grant, Mark, Plan, Reading
+from creditguard.policy import Ending
+
+WHEN = datetime(2026, 1, 1, tzinfo=timezone.utc)
+PLAN = Plan("run-1", "nightly", "acct", "apimall", Decimal(80), labels={"team": "data"})
+MARK = Mark(admitted=100_000_000, released=100_000_000, started=3, ended=3)
+BUSY = Mark(admitted=180_000_000, released=100_000_000, started=4, ended=3)
+DOWN = LedgerUnavailable("gone", "sqlite")
+UNREAD = SourceError("no answer", "req_9", 500)
+
+
+def balance(amount, request="req_1"):
+    return Balance(Decimal(amount), "credits", WHEN, request, "apimall")
+
+
+def reading(amount, mark=MARK):
+    return Reading(balance(amount), mark)
+
+
+def granted(held=0):
+    return Grant(admitted=True, held_by_others=held * 10**6)
+
+
+def denied(held):
+    return Grant(admitted=False, held_by_others=held * 10**6)
+
+
+class Walk:
+    """Sends each outcome into the flow, throws it if it is an exception, and keeps the effects that were asked for."""
+
+    def __init__(self, generator, *outcomes):
+        self.effects = []
+        self.result = self.error = None
+        try:
+            effect = next(generator)
+            for outcome in outcomes:
+                self.effects.append(effect)
+                if isinstance(outcome, BaseException):
+                    effect = generator.throw(outcome)
+                else:
+                    effect = generator.send(outcome)
+        except StopIteration as stop:
+            self.result = stop.value
+        except BaseException as error:
+            self.error = error
+        else:
+            raise AssertionError(f"the flow wants more: {effect}")
+
+    @property
+    def kinds(self):
+        return [type(effect).__name__ for effect in self.effects]
+
+    @property
+    def events(self):
+        return [effect.event for effect in self.effects if isinstance(effect, Emit)]
+
+
+def test_what_fits_is_admitted_and_held():
+    walk = Walk(flow.enter(PLAN), 1.0, reading(120), granted(), None, 2.0)
+    assert walk.effects[1:3] == [Read(marked=True), Reserve(PLAN.hold, 120_000_000, MARK)]
+    assert walk.kinds == ["Now", "Read", "Reserve", "Emit", "Now"]
+    assert walk.events[0].name == events.ADMITTED
+    assert walk.events[0].fields["headroom"] == 120
+    assert walk.result == Admission(
+        PLAN, 2.0, balance(120), MARK, Decimal(0), headroom=Decimal(120), shortfall=Decimal(0)
+    )
+
+
+def test_short_with_nobody_else_on_the_account_is_refused_at_once():
+    walk = Walk(flow.enter(PLAN), 1.0, reading(50), denied(0), None, True, 2.0)
+    assert walk.kinds == ["Now", "Read", "Reserve", "Emit", "Release", "Now"]
+    assert walk.events[0].name == events.REFUSED
+    refusal = walk.result.refusal
+    assert isinstance(refusal, InsufficientCredits)
+    assert (refusal.needs, refusal.has, refusal.shortfall, refusal.run_id) == (80, 50, 30, "run-1")
+
+
+def test_short_because_of_others_looks_again_before_it_refuses():
+    walk = Walk(flow.enter(PLAN), 1.0, reading(120, BUSY), denied(80), 0, reading(120, BUSY), None, True, 2.0)
+    assert walk.kinds == ["Now", "Read", "Reserve", "Sweep", "Read", "Emit", "Release", "Now"]
+    assert walk.result.refusal.has == 40
+    assert walk.result.held_by_others == 80
+
+
+def test_a_dead_owners_hold_is_dropped_and_the_run_admitted():
+    walk = Walk(flow.enter(PLAN), 1.0, reading(120, BUSY), denied(80), 1, reading(120), granted(), None, 2.0)
+    assert walk.effects[3] == Sweep("acct")
+    assert walk.kinds == ["Now", "Read", "Reserve", "Sweep", "Read", "Reserve", "Emit", "Now"]
+    assert walk.result.refusal is None
+
+
+def test_denied_again_after_looking_again_is_refused():
+    walk = Walk(flow.enter(PLAN), 1.0, reading(120, BUSY), denied(80), 1, reading(120), denied(60), None, True, 2.0)
+    assert walk.events[0].name == events.REFUSED
+    assert walk.result.refusal.has == 60
+
+
+@pytest.mark.parametrize("failure", [UNREAD, DOWN])
+def test_if_looking_again_fails_the_first_answer_stands(failure):
+    walk = Walk(flow.enter(PLAN), 1.0, reading(120, BUSY), denied(80), 1, failure, None, True, 2.0)
+    assert walk.events[0].name == events.REFUSED
+    assert walk.result.refusal.has == 40
+
+
+def test_warn_mode_starts_although_short_and_is_held_for_others_to_see():
+    plan = replace(PLAN, on_short="warn")
+    walk = Walk(flow.enter(plan), 1.0, reading(50), denied(0), None, granted(), 2.0)
+    assert walk.events[0].name == events.SHORT
+    assert walk.effects[4] == Reserve(plan.hold, None, None)
+    assert walk.result.refusal is None
+    assert walk.result.shortfall == 30
+
+
+def test_warn_mode_starts_even_if_that_hold_cannot_be_written():
+    plan = replace(PLAN, on_short="warn")
+    walk = Walk(flow.enter(plan), 1.0, reading(50), denied(0), None, DOWN, None, 2.0)
+    assert [event.name for event in walk.events] == [events.SHORT, events.LEDGER_UNAVAILABLE]
+    assert walk.result.refusal is None
+
+
+def test_unreadable_fails_closed():
+    walk = Walk(flow.enter(PLAN), 1.0, UNREAD, None, True, 2.0)
+    assert walk.kinds == ["Now", "Read", "Emit", "Release", "Now"]
+    event = walk.events[0]
+    assert (event.name, event.level) == (events.UNREADABLE, "error")
+    assert event.fields["policy"] == "abort"
+    assert event.fields["status"] == 500
+    assert event.fields["request_id"] == "req_9"
+    assert walk.result.refusal is UNREAD
+
+
+def test_unreadable_fails_open_when_told_to():
+    plan = replace(PLAN, on_unreadable="warn")
+    walk = Walk(flow.enter(plan), 1.0, UNREAD, None, granted(), 2.0)
+    assert walk.kinds == ["Now", "Read", "Emit", "Reserve", "Now"]
+    assert (walk.events[0].level, walk.events[0].fields["policy"]) == ("warning", "warn")
+    assert walk.effects[3] == Reserve(plan.hold, None, None)
+    assert walk.result.refusal is None
+    assert walk.result.balance is None
+
+
+def test_a_ledger_that_was_named_fails_closed():
+    walk = Walk(flow.enter(PLAN), 1.0, DOWN, None, DOWN, 2.0)
+    assert walk.kinds == ["Now", "Read", "Emit", "Release", "Now"]
+    assert (walk.events[0].name, walk.events[0].level) == (events.LEDGER_UNAVAILABLE, "error")
+    assert walk.result.refusal is DOWN
+
+
+def test_the_ledger_nobody_asked_for_is_passed_over():
+    plan = replace(PLAN, ledger_optional=True)
+    walk = Walk(flow.enter(plan), 1.0, DOWN, None, reading(120, None), None, 2.0)
+    assert walk.effects[3] == Read(marked=False)
+    assert [(event.name, event.level) for event in walk.events] == [
+        (events.LEDGER_UNAVAILABLE, "warning"),
+        (events.ADMITTED, "info"),
+    ]
+    assert walk.result.ledger_failed
+    assert walk.result.mark is None
+
+
+def test_without_a_ledger_the_balance_still_decides():
+    plan = replace(PLAN, on_unreadable="warn")
+    walk = Walk(flow.enter(plan), 1.0, reading(120), DOWN, None, reading(50, None), None, True, 2.0)
+    assert [event.name for event in walk.events] == [events.LEDGER_UNAVAILABLE, events.REFUSED]
+    assert walk.result.refusal.has == 50
+
+
+def test_neither_ledger_nor_balance():
+    plan = replace(PLAN, ledger_optional=True)
+    walk = Walk(flow.enter(plan), 1.0, DOWN, None, UNREAD, None, True, 2.0)
+    assert [event.name for event in walk.events] == [events.LEDGER_UNAVAILABLE, events.UNREADABLE]
+    assert walk.result.refusal is UNREAD
+
+
+@pytest.mark.parametrize("interrupt", [KeyboardInterrupt(), RuntimeError("a bug")])
+@pytest.mark.parametrize("answer", [True, DOWN])
+def test_an_interrupted_reservation_is_given_back(interrupt, answer):
+    walk = Walk(flow.enter(PLAN), 1.0, reading(120), interrupt, answer)
+    assert walk.effects[-1] == Release("run-1")
+    assert walk.error is interrupt
+
+
+def test_an_interrupt_after_the_grant_gives_it_back():
+    interrupt = KeyboardInterrupt()
+    walk = Walk(flow.enter(PLAN), 1.0, reading(120), granted(), interrupt, True)
+    assert walk.effects[-1] == Release("run-1")
+    assert walk.error is interrupt
+
+
+@pytest.mark.parametrize("outcomes", [[1.0], [1.0, reading(120)]])
+def test_a_flow_that_is_dropped_asks_for_nothing_more(outcomes):
+    generator = flow.enter(PLAN)
+    next(generator)
+    for outcome in outcomes:
+        generator.send(outcome)
+    generator.close()  # a RuntimeError if it yielded
+
+
+# max_age
+
+
+def test_a_recent_reading_of_another_process_serves():
+    plan = replace(PLAN, max_age=5.0)
+    walk = Walk(flow.enter(plan), 1.0, reading(120), granted(), None, 2.0)
+    assert walk.effects[1] == Recent("acct", 5.0, 15.0)
+    assert Read(marked=True) not in walk.effects
+
+
+def test_whose_turn_it_is_reads_and_publishes():
+    plan = replace(PLAN, max_age=5.0)
+    walk = Walk(flow.enter(plan), 1.0, True, reading(120), None, granted(), None, 2.0)
+    assert walk.effects[2:4] == [Read(marked=True), Publish("acct", reading(120))]
+
+
+def test_the_others_wait_for_it():
+    plan = replace(PLAN, max_age=5.0)
+    walk = Walk(flow.enter(plan), 1.0, False, None, reading(120), granted(), None, 2.0)
+    assert walk.kinds == ["Now", "Recent", "Sleep", "Recent", "Reserve", "Emit", "Now"]
+
+
+def test_but_not_for_ever():
+    plan = replace(PLAN, max_age=5.0)
+    walk = Walk(flow.enter(plan), 1.0, *[False, None] * 150, reading(120), None, granted(), None, 2.0)
+    assert walk.kinds.count("Sleep") == 150
+    assert walk.result.refusal is None
+
+
+# check
+
+
+def test_asking_takes_nothing():
+    walk = Walk(flow.ask(PLAN), 1.0, reading(120), None)
+    assert walk.kinds == ["Now", "Read", "Emit"]
+    assert walk.result.shortfall == 0
+
+
+def test_asking_counts_what_others_hold_and_looks_again():
+    walk = Walk(flow.ask(PLAN), 1.0, reading(120, BUSY), 0, reading(120, BUSY), None)
+    assert walk.kinds == ["Now", "Read", "Sweep", "Read", "Emit"]
+    assert walk.result.refusal.has == 40
+
+
+def test_asking_without_a_balance():
+    assert Walk(flow.ask(PLAN), 1.0, UNREAD, None).result.refusal is UNREAD
+    plan = replace(PLAN, on_short="warn", on_unreadable="warn")
+    assert Walk(flow.ask(plan), 1.0, UNREAD, None).result.refusal is None
+
+
+def test_asking_without_a_ledger():
+    plan = replace(PLAN, ledger_optional=True)
+    walk = Walk(flow.ask(plan), 1.0, DOWN, None, reading(120, None), None)
+    assert walk.result.refusal is None
+    assert walk.result.ledger_failed
+
+
+# leave
+
+ADMITTED = Admission(PLAN, 10.0, balance(120), MARK, Decimal(0), Decimal(120), Decimal(0))
+ENDING = Ending("succeeded", None, 13.5)
+ONE_MORE = replace(MARK, started=4)
+
+
+def test_leaving_reads_settles_and_reports():
+    walk = Walk(flow.leave(ADMITTED, ENDING), Reading(balance(100, "req_2")), ONE_MORE, None, None)
+    assert walk.kinds == ["Read", "TakeMark", "Settle", "Emit"]
+    report = walk.result.report
+    assert walk.effects[2] == Settle(report)
+    assert (report.credits_consumed, report.basis, report.overlapping_runs) == (20, "account_delta", 0)
+    assert (report.duration_s, report.request_id_after, report.over_budget) == (3.5, "req_2", False)
+    assert (walk.events[0].name, walk.events[0].level) == (events.FINISHED, "info")
+    assert walk.result.interrupted is None
+
+
+def test_others_on_the_account_make_it_an_upper_bound():
+    walk = Walk(flow.leave(ADMITTED, ENDING), Reading(balance(100)), replace(MARK, started=6), None, None)
+    assert (walk.result.report.basis, walk.result.report.overlapping_runs) == ("shared_account_delta", 2)
+
+
+def test_over_budget_is_a_warning():
+    walk = Walk(flow.leave(ADMITTED, ENDING), Reading(balance(10)), ONE_MORE, None, None)
+    assert walk.result.report.over_budget
+    assert walk.events[0].level == "warning"
+
+
+def test_settling_waits_before_it_reads():
+    admission = replace(ADMITTED, plan=replace(PLAN, settle=30.0))
+    walk = Walk(flow.leave(admission, ENDING), None, Reading(balance(100)), ONE_MORE, None, None)
+    assert walk.effects[0] == Sleep(30.0)
+
+
+def test_an_unreadable_exit_is_an_event_and_a_gap():
+    walk = Walk(flow.leave(ADMITTED, ENDING), UNREAD, None, ONE_MORE, None, None)
+    assert [(event.name, event.level) for event in walk.events] == [
+        (events.UNREADABLE, "warning"),
+        (events.FINISHED, "warning"),
+    ]
+    assert walk.events[0].fields["stage"] == "after"
+    assert walk.result.report.credits_consumed is None
+    assert isinstance(walk.effects[3], Settle)
+
+
+def test_a_ledger_that_is_gone_at_exit_is_an_event():
+    walk = Walk(flow.leave(ADMITTED, ENDING), Reading(balance(100)), DOWN, None, DOWN, None, None)
+    assert [event.name for event in walk.events] == [
+        events.LEDGER_UNAVAILABLE,
+        events.LEDGER_UNAVAILABLE,
+        events.FINISHED,
+    ]
+    assert walk.result.report.overlapping_runs is None
+    assert walk.result.report.basis == "shared_account_delta"
+
+
+def test_a_ledger_that_had_been_passed_over_is_not_complained_of_again():
+    admission = replace(ADMITTED, mark=None, ledger_failed=True)
+    walk = Walk(flow.leave(admission, ENDING), Reading(balance(100)), DOWN, None)
+    assert walk.kinds == ["Read", "Settle", "Emit"]
+    assert [event.name for event in walk.events] == [events.FINISHED]
+
+
+def test_an_interrupt_during_the_exit_reading_is_handed_back_after_the_hold():
+    interrupt = KeyboardInterrupt()
+    walk = Walk(flow.leave(ADMITTED, ENDING), interrupt, None, None)
+    assert walk.kinds == ["Read", "Settle", "Emit"]
+    assert walk.result.interrupted is interrupt
+    assert walk.result.report.balance_after is None
+
+
+def test_leaving_that_is_dropped_asks_for_nothing_more():
+    generator = flow.leave(ADMITTED, ENDING)
+    assert next(generator) == Read(marked=False)
+    generator.close()
+
+
+def test_lease_lost_has_its_event():
+    event = events.lease_lost(ADMITTED, LedgerUnavailable("lapsed", "sqlite"))
+    assert (event.name, event.level, event.fields["reason"]) == (events.LEASE_LOST, "error", "lapsed (ledger sqlite)")
+
+
+def test_effects_are_plain_values():
+    assert Now() == Now()
+    assert TakeMark("a") != TakeMark("b")
