@@ -17,6 +17,7 @@ SCHEMA = 1
 ADMITTED = "creditguard.admitted"
 SHORT = "creditguard.short"
 REFUSED = "creditguard.refused"
+WAITING = "creditguard.waiting"
 UNREADABLE = "creditguard.unreadable"
 LEDGER_UNAVAILABLE = "creditguard.ledger_unavailable"
 LEASE_LOST = "creditguard.lease_lost"
@@ -71,6 +72,11 @@ def short(admission: Admission) -> Event:
 def refused(admission: Admission) -> Event:
     """Short of credits: the job does not start."""
     return Event(REFUSED, "error", _run_fields(admission.plan, admission))
+
+
+def waiting(refusal: Event) -> Event:
+    """Short of credits for now: not started yet, to be asked again. With the fields of the refusal that it stands for."""
+    return Event(WAITING, "info", refusal.fields)
 
 
 def _failure(error: CreditGuardError, policy: Policy, stage: Stage) -> dict[str, object]:

@@ -91,6 +91,35 @@ def build() -> argparse.ArgumentParser:
     )
     command.add_argument("argv", metavar="CMD", nargs="*", help="the command and its arguments, after --")
 
+    command.add_argument(
+        "--wait", metavar="TIME", type=values.duration, default=0.0, help="wait up to this long for the budget to fit"
+    )
+    _interval_option(command)
+
+    command = _add(commands, "wait", "wait until a budget fits, without running anything")
+    _preflight_options(command)
+    command.add_argument(
+        "--timeout", metavar="TIME", type=values.duration, default=3600.0, help="give up after (default 1h)"
+    )
+    _interval_option(command)
+
+    command = _add(commands, "holds", "list what running jobs hold, or release a hold that should not be there")
+    command.add_argument("action", nargs="?", choices=("list", "release"), default="list", help="default: list")
+    command.add_argument("id", nargs="?", metavar="ID", help="the hold to release: a job that still runs is told")
+    _ledger_options(command)
+
+    command = _add(commands, "history", "list what the latest runs consumed")
+    command.add_argument("--name", metavar="NAME", help="of this job only")
+    command.add_argument("--limit", metavar="N", type=values.whole_number, default=20, help="default: 20")
+    _ledger_options(command)
+
+    command = _add(commands, "ledger", "make the tables of a shared ledger")
+    command.add_argument("action", choices=("init",), help="create or upgrade them; harmless to repeat")
+    command.add_argument("--ledger", metavar="URL", help="default: CREDITGUARD_LEDGER")
+
+    command = _add(commands, "record", "inside of run: say that credits were spent")
+    command.add_argument("credits", type=values.keep, metavar="N", help="credits; negative for a refund")
+
     command = _add(
         commands, "sandbox", "serve a local gateway that speaks the API Mall protocol, to try things and to test"
     )
@@ -127,6 +156,20 @@ def _add(commands: Any, name: str, summary: str, **kwargs: Any) -> argparse.Argu
     )
     command.set_defaults(module=name)
     return command
+
+
+def _interval_option(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--interval", metavar="TIME", type=values.duration, default=30.0, help="between two looks (default 30s)"
+    )
+
+
+def _ledger_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--account", metavar="NAME", help="of this account only")
+    command.add_argument(
+        "--ledger", metavar="URL", help="default: CREDITGUARD_LEDGER, or the one in your state directory"
+    )
+    command.add_argument("--json", action="store_true", help="as a JSON array")
 
 
 def _preflight_options(command: argparse.ArgumentParser) -> None:

@@ -10,7 +10,8 @@ from creditguard import settings as _settings
 from creditguard._guard import guard
 from creditguard.events import Event
 from creditguard.instrumentation.terminal import StderrSink
-from creditguard.protocols import EventSink
+from creditguard.ledgers import default_url, open_ledger
+from creditguard.protocols import EventSink, Ledger
 
 
 class _Quiet:
@@ -46,3 +47,8 @@ def guard_for(options: argparse.Namespace, name: str | None, sink: EventSink, **
         sink=sink,
         **more,
     )
+
+
+def ledger_for(options: argparse.Namespace) -> Ledger:
+    """The ledger that the options or the settings name; the default one otherwise."""
+    return open_ledger(options.ledger or _settings.current().ledger or default_url())

@@ -13,6 +13,7 @@ from types import FrameType
 from creditguard.cli import child, exits, records, say
 from creditguard.cli.preflight import guard_for, sink_for
 from creditguard.cli.report_file import ReportFile
+from creditguard.cli.wait import WaitingSink, until_it_fits
 from creditguard.errors import CreditGuardError
 from creditguard.models import Outcome
 from creditguard.run import Run
@@ -33,10 +34,19 @@ def run(options: argparse.Namespace) -> int:
     code = exits.BUG
     try:
         with _signals_raise():
-            sink = sink_for(options)
+            sink = WaitingSink(sink_for(options)) if options.wait else sink_for(options)
             guard = guard_for(options, Path(options.argv[0]).name, sink, settle=options.settle)
-            guarded = guard.new_run()
-            guarded.open()
+
+            def admitted() -> Run:
+                nonlocal guarded
+                guarded = guard.new_run()
+                guarded.open()
+                return guarded
+
+            if isinstance(sink, WaitingSink):
+                guarded = until_it_fits(admitted, options.wait, options.interval, sink)
+            else:
+                guarded = admitted()
             try:
                 code, outcome = _command(options, guarded)
             except BaseException:

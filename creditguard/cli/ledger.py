@@ -1,0 +1,20 @@
+"""`creditguard ledger init`: make a shared ledger's tables, by a role that may, before the jobs' own roles use it."""
+
+from __future__ import annotations
+
+import argparse
+
+from creditguard.cli import exits
+from creditguard.cli.preflight import ledger_for
+
+
+def run(options: argparse.Namespace) -> int:
+    """Create or upgrade the ledger's schema. Harmless to repeat."""
+    ledger = ledger_for(options)
+    init = getattr(ledger, "init", None)
+    if init is None:
+        ledger.holds()  # an embedded ledger makes itself at its first verb
+    else:
+        init()
+    print(f"the {ledger.name} ledger is ready", flush=True)
+    return exits.OK

@@ -1,0 +1,75 @@
+"""What the tests of the command line share: the real command in a real process, and checks that hold for all its output."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+
+import pytest
+
+from creditguard.sandbox import Gateway
+
+_spec = spec_from_file_location("suite_conftest", Path(__file__).parents[1] / "conftest.py")
+_suite = module_from_spec(_spec)
+_spec.loader.exec_module(_suite)
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command left behind."""
+
+    code: int
+    stdout: str
+    stderr: str
+    seconds: float
+
+    @property
+    def events(self) -> list[dict[str, object]]:
+        """The events on stderr, each held against the schema."""
+        events = [json.loads(line) for line in self.stderr.splitlines() if line.startswith("{")]
+        for event in events:
+            _suite.validate_event(event)
+        return events
+
+    @property
+    def names(self) -> list[str]:
+        return [str(event["event"]).removeprefix("creditguard.") for event in self.events]
+
+    @property
+    def messages(self) -> list[str]:
+        """What is on stderr besides events."""
+        return [line for line in self.stderr.splitlines() if not line.startswith("{")]
+
+
+@pytest.fixture
+def gateway(credit_gateway: Gateway) -> Gateway:
+    return credit_gateway
+
+
+@pytest.fixture
+def creditguard(request: pytest.FixtureRequest) -> Callable[..., Done]:
+    """Run the command line; whatever it prints, it is no traceback and no key."""
+
+    def run(*arguments: object, timeout: float = 30, env: dict[str, str | None] | None = None, **more: object) -> Done:
+        environment = {name: value for name, value in {**os.environ, **(env or {})}.items() if value is not None}
+        start = time.monotonic()
+        done = subprocess.run(
+            [sys.executable, "-m", "creditguard", *map(str, arguments)],
+            env=environment, capture_output=True, text=True, timeout=timeout, **more,
+        )  # fmt: skip
+        seconds = time.monotonic() - start
+        for text in (done.stdout, done.stderr):
+            assert "Traceback" not in text, text
+            for name in ("APIMALL_API_KEY",):
+                key = environment.get(name)
+                assert not key or len(key) < 8 or key not in text
+        return Done(done.returncode, done.stdout, done.stderr, seconds)
+
+    return run

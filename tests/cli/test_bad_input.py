@@ -1,0 +1,124 @@
+"""What cannot be used is told in one line that names the flag, variable or field; 64 or 78; nothing runs, nothing is asked."""
+
+from __future__ import annotations
+
+import pytest
+
+RUN = ("run", "--budget", "5")
+KEY = "sk-0123456789abcdef"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("check", "--budget", "-1"), "--budget"),
+        (("check", "--budget", "nan"), "--budget"),
+        (("check", "--budget", "inf"), "--budget"),
+        (("check", "--budget", "True"), "--budget"),
+        (("check", "--budget", "12x"), "--budget"),
+        (("check", "--budget", ""), "--budget"),
+        (("check", "--budget"), "--budget"),
+        (("check", "--budget", "5", "--keep", "some"), "--keep"),
+        (("check", "--budget", "5", "--on-short", "explode"), "--on-short"),
+        (("check", "--budget", "5", "--short-code", "256"), "--short-code"),
+        (("check", "--budget", "5", "--label", "team"), "--label"),
+        (("check", "--budget", "5", "--frobnicate"), "--frobnicate"),
+        (("check", "--budget", "5", "--", "true"), "true"),
+        (("frobnicate",), "frobnicate"),
+        ((), "COMMAND"),
+        (RUN, "command"),
+        ((*RUN, "--"), "command"),
+        ((*RUN, "--settle", "soon", "--", "true"), "--settle"),
+        ((*RUN, "--kill-after", "-1", "--", "true"), "--kill-after"),
+        ((*RUN, "--key", "x", "--", "true"), "--key"),
+        (("wait", "--budget", "5", "--timeout", "an hour"), "--timeout"),
+        (("holds", "release"), "ID"),
+        (("holds", "frob"), "frob"),
+        (("history", "--limit", "0"), "--limit"),
+        (("record", "lots"), "N"),
+        (("sandbox", "--port", "99999"), "--port"),
+    ],
+)
+def test_usage_is_64(gateway, creditguard, arguments, named):
+    done = creditguard(*arguments)
+    assert (done.code, done.stdout) == (64, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert named in done.stderr
+    assert sum(gateway.requests.values()) == 0
+
+
+@pytest.mark.parametrize(
+    ("environment", "named"),
+    [
+        ({"APIMALL_API_KEY": None}, "APIMALL_API_KEY"),
+        ({"APIMALL_API_KEY": ""}, "APIMALL_API_KEY"),
+        ({"APIMALL_API_KEY": f"{KEY}\n{KEY}"}, "APIMALL_API_KEY"),
+        ({"APIMALL_API_KEY": f"{KEY} {KEY}"}, "APIMALL_API_KEY"),
+        ({"APIMALL_API_KEY": None, "APIMALL_API_KEY_FILE": "/nowhere/key"}, "APIMALL_API_KEY_FILE"),
+        ({"APIMALL_API_KEY": None, "APIMALL_API_KEY_FILE": "/"}, "APIMALL_API_KEY_FILE"),
+        ({"CREDITGUARD_BASE_URL": "gateway.apimall.ai"}, "CREDITGUARD_BASE_URL"),
+        ({"CREDITGUARD_BASE_URL": "http://gateway.apimall.ai"}, "CREDITGUARD_BASE_URL"),
+        ({"CREDITGUARD_BASE_URL": "https://me:hush@gateway.apimall.ai"}, "CREDITGUARD_BASE_URL"),
+        ({"CREDITGUARD_BASE_URL": "ftp://gateway.apimall.ai"}, "CREDITGUARD_BASE_URL"),
+        ({"CREDITGUARD_BASE_URL": "https://gateway.apimall.ai?key=hush"}, "CREDITGUARD_BASE_URL"),
+        ({"CREDITGUARD_TIMEOUT": "0"}, "CREDITGUARD_TIMEOUT"),
+        ({"CREDITGUARD_TIMEOUT": "soon"}, "CREDITGUARD_TIMEOUT"),
+        ({"CREDITGUARD_LEDGER": "mysql://me:hush@host/db"}, "CREDITGUARD_LEDGER"),
+        ({"CREDITGUARD_ON_SHORT": "explode"}, "CREDITGUARD_ON_SHORT"),
+        ({"CREDITGUARD_ON_UNREADABLE": "explode"}, "CREDITGUARD_ON_UNREADABLE"),
+        ({"CREDITGUARD_KEEP": "some"}, "CREDITGUARD_KEEP"),
+        ({"CREDITGUARD_SETTLE": "-3"}, "CREDITGUARD_SETTLE"),
+        ({"CREDITGUARD_LOG_FORMAT": "xml"}, "CREDITGUARD_LOG_FORMAT"),
+        ({"CREDITGUARD_ACCOUNT": "two\nlines"}, "CREDITGUARD_ACCOUNT"),
+    ],
+)
+@pytest.mark.parametrize("arguments", [("check", "--budget", "5"), ("run", "--budget", "5", "--", "touch", "ran")])
+def test_configuration_is_78(gateway, creditguard, tmp_path, arguments, environment, named):
+    done = creditguard(*arguments, env=environment, cwd=tmp_path)
+    assert (done.code, done.stdout) == (78, "")
+    assert len(done.stderr.splitlines()) == 1
+    assert named in done.stderr
+    assert "hush" not in done.stderr
+    assert KEY not in done.stderr
+    assert list(tmp_path.glob("ran")) == []
+    assert sum(gateway.requests.values()) == 0
+
+
+def test_no_budget_is_78(gateway, creditguard, tmp_path):
+    done = creditguard("run", "--name", "nightly", "--", "true", cwd=tmp_path)
+    assert done.code == 78
+    assert "budget" in done.stderr
+    assert "[jobs.nightly]" in done.stderr
+
+
+def test_an_unwritable_report_file_is_told_before_the_job(gateway, creditguard, tmp_path):
+    for path in (tmp_path, tmp_path / "no" / "report.json"):
+        done = creditguard("run", "--budget", 5, "--report-file", path, "--", "touch", tmp_path / "ran")
+        assert done.code == 78
+        assert "--report-file" in done.stderr
+    assert list(tmp_path.glob("ran")) == []
+
+
+def test_a_bug_is_70_and_one_line(gateway, creditguard, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text("import creditguard.settings as s\ns.current = lambda: 1 / 0\n")
+    done = creditguard("balance", env={"PYTHONPATH": str(tmp_path)})
+    assert done.code == 70
+    assert done.stderr == (
+        "creditguard: a bug in creditguard: ZeroDivisionError: division by zero (CREDITGUARD_DEBUG=1 shows where)\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "command", [(), ("balance",), ("check",), ("run",), ("wait",), ("holds",), ("history",), ("sandbox",)]
+)
+def test_help(creditguard, command):
+    done = creditguard(*command, "--help")
+    assert done.code == 0
+    assert done.stdout.startswith("usage: creditguard")
+    assert done.stderr == ""
+
+
+def test_version(creditguard):
+    import creditguard as package
+
+    assert creditguard("--version").stdout == f"creditguard {package.__version__}\n"
