@@ -34,7 +34,6 @@ class _Merged(BaseSettings):
         env_ignore_empty=True,
         extra="forbid",
         populate_by_name=True,
-        pyproject_toml_table_header=("tool", "creditguard"),
     )
 
     api_key: Any = Field(default=None, validation_alias="APIMALL_API_KEY")
@@ -58,7 +57,12 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
     Raises ConfigurationError for a file that cannot be read, is not TOML, or has a field that does not exist.
     """
 
+    in_project = path.name == "pyproject.toml"
+
     class FromFile(_Merged):
+        if in_project:
+            model_config = SettingsConfigDict(pyproject_toml_table_header=("tool", "creditguard"))
+
         @classmethod
         def settings_customise_sources(
             cls,
@@ -68,14 +72,15 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
             dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
             file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            if path.name == "pyproject.toml":
+            if in_project:
                 return env_settings, PyprojectTomlConfigSettingsSource(settings_cls, toml_file=path)
             return env_settings, TomlConfigSettingsSource(settings_cls, toml_file=path)
 
     try:
         merged = FromFile()
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
+        # A misspelt field first: what it leaves missing is not what has to be mended.
+        first = min(error.errors(include_url=False, include_input=False), key=lambda one: one["type"] != "extra_forbidden")
         field = ".".join(str(part) for part in first["loc"])
         wrong = "is not a setting of creditguard" if first["type"] == "extra_forbidden" else f"is wrong: {first['msg']}"
         raise ConfigurationError(f"{field} in {path.name} {wrong}", field) from None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,7 +11,7 @@ from types import FrameType
 
 from creditguard.cli import child, exits, records, say
 from creditguard.cli.preflight import guard_for, sink_for
-from creditguard.cli.report_file import ReportFile
+from creditguard.cli.report_file import ReportFile, Stage
 from creditguard.cli.wait import WaitingSink, until_it_fits
 from creditguard.errors import CreditGuardError
 from creditguard.models import Outcome
@@ -29,9 +28,9 @@ class _Signalled(BaseException):
 
 def run(options: argparse.Namespace) -> int:
     """Ask, run CMD, report; the exit code."""
+    child.plug_closed_streams()
     report_file = ReportFile(options.report_file)
     guarded: Run | None = None
-    code = exits.BUG
     try:
         with _signals_raise():
             sink = WaitingSink(sink_for(options)) if options.wait else sink_for(options)
@@ -48,11 +47,11 @@ def run(options: argparse.Namespace) -> int:
             else:
                 guarded = admitted()
             try:
-                code, outcome = _command(options, guarded)
+                ended = _command(options, guarded)
             except BaseException:
                 _close(guarded, "cancelled")
                 raise
-            _close(guarded, outcome)
+            _close(guarded, _outcome(ended))
     except CreditGuardError as error:
         code = exits.code_for(error, options.short_code)
         say(str(error))
@@ -62,25 +61,34 @@ def run(options: argparse.Namespace) -> int:
         code = 128 + (stopped.number if isinstance(stopped, _Signalled) else signal.SIGINT)
         _write(report_file, guarded, "preflight", code)
         return code
-    _write(report_file, guarded, "command", code)
-    return code
+    _write(report_file, guarded, "command" if ended.started or ended.reason else "preflight", ended.code)
+    if ended.interrupted is not None:
+        child.leave(ended)
+    return ended.code
 
 
-def _command(options: argparse.Namespace, guarded: Run) -> tuple[int, Outcome]:
-    environment = dict(os.environ)
+def _command(options: argparse.Namespace, guarded: Run) -> child.Ended:
+    environment = child.inherited_environment()
     environment["CREDITGUARD_RUN_ID"] = guarded.id
     environment["CREDITGUARD_BUDGET"] = f"{guarded.budget:f}"
     record_file = records.new_file()
     if record_file:
         environment[records.VARIABLE] = str(record_file)
-    ended = child.run(options.argv, env=environment, kill_after=options.kill_after)
-    if record_file:
-        for line in records.collect(record_file, guarded):
-            say(f"{records.VARIABLE}: not an amount of credits: {line}")
+    try:
+        ended = child.run(options.argv, env=environment, kill_after=options.kill_after)
+    finally:
+        odd = records.collect(record_file, guarded) if record_file else []
+    for line in odd:
+        say(f"{records.VARIABLE}: not an amount of credits: {line}")
     if ended.reason:
         say(ended.reason)
-    outcome: Outcome = "cancelled" if ended.signal else "failed" if ended.code else "succeeded"
-    return ended.code, outcome
+    return ended
+
+
+def _outcome(ended: child.Ended) -> Outcome:
+    if ended.signal or ended.told:
+        return "cancelled"
+    return "failed" if ended.code else "succeeded"
 
 
 def _close(guarded: Run, outcome: Outcome) -> None:
@@ -92,11 +100,9 @@ def _close(guarded: Run, outcome: Outcome) -> None:
 
 
 def _write(
-    report_file: ReportFile, guarded: Run | None, stage: str, code: int, error: CreditGuardError | None = None
+    report_file: ReportFile, guarded: Run | None, stage: Stage, code: int, error: CreditGuardError | None = None
 ) -> None:
-    trouble = report_file.write(
-        guarded.report if guarded else None, "command" if stage == "command" else "preflight", code, error
-    )
+    trouble = report_file.write(guarded.report if guarded else None, stage, code, error)
     if trouble:
         say(trouble)
 

@@ -1,0 +1,443 @@
+"""Run a command so that nobody can tell that we are there: its streams, terminal, signals and exit code are its own.
+
+Two processes are started, and no Python code runs between fork and exec (other threads may hold any lock by then):
+
+    us  -----+--- guardian   first member of a new process group; waits for us to vanish
+             +--- command    second member of that group
+
+**The guardian** is a shell that reads from a pipe which only we hold open. Should we die, by SIGKILL even, it reads the end
+of file and kills its group, itself included. This reaches the command's own children too, and works on every POSIX system;
+Linux's parent-death signal would reach the command alone, which is often only a shell that waits for the real job. It
+holds the group's id, so that no signal of ours can reach a stranger, and lets us put the group into the terminal's
+foreground before the command is in it. It blocks every signal. What it does not reach: what left the group (`setsid`),
+what runs as another user (`sudo`), and anything once the guardian itself was killed.
+
+**Signals** are only noted by their handlers, in a pipe, by number; the waiting loop reads them there, passes them on to the
+group and learns from SIGCHLD of the command's end. It costs no time while nothing happens and does not care in which
+thread a signal arrives. Handlers are there before the command is: what comes too early waits in the pipe, and a signal to
+end the run then means that the command is not started at all. A signal that was ignored when we started stays so, for both.
+
+**The end** is the command's own: what it leaves running is left alone, as a shell would. But once the group was told to
+end within a time (`kill_after`, `stop`), whatever is in it when the time is up is killed.
+
+**Job control**: when the command is stopped, so are we, for our shell to see; continued, we continue it. Without a terminal
+(or with nobody above who could continue us) we stay awake, and keep our promises meanwhile.
+
+Exit codes are those of `env` and `timeout`: 127 not found, 126 found but not executable, 128+N killed by signal N.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import select
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType, TracebackType
+from typing import Any, NoReturn
+
+from creditguard.cli.terminal import Terminal
+
+TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
+if TYPE_CHECKING:
+    from typing_extensions import Self  # for type checkers; nothing is imported when this runs
+
+NOT_EXECUTABLE = 126
+NOT_FOUND = 127
+
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+_PASSED_ON = (*_ENDING, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH)
+
+_TO_DEFAULT = (signal.SIGPIPE, *(getattr(signal, name) for name in ("SIGXFSZ", "SIGXFZ") if hasattr(signal, name)))
+"""Python ignores these, and does not say whether we were to. Others that we handle are reset by the exec itself."""
+
+_SAME_SIGTERM = 0.1
+"""`timeout` signals us and our group, us twice: a SIGTERM so soon after the first is no second one."""
+
+_GLANCE = 0.05
+"""How often to look whether the rest of a group is gone: nothing tells us of processes that are not our children."""
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a command ended, or why it did not start."""
+
+    code: int
+    """What to exit with."""
+    signal: int | None = None
+    """What killed the command, or, if it was not started, what would have."""
+    started: bool = True
+    reason: str | None = None
+    """Why it could not be started, for people."""
+    told: int | None = None
+    """The first signal that we passed on to end it (SIGTERM for `stop`)."""
+    interrupted: int | None = None
+    """It died of Ctrl-C: the process to send the same to, as the terminal would have done (0: our whole group)."""
+
+
+def run(argv: Sequence[str], *, env: Mapping[str, str] | None = None, kill_after: float | None = None) -> Ended:
+    """Run a command to its end. In the main thread only."""
+    with Child(kill_after=kill_after) as child:
+        return child.run(argv, env=env)
+
+
+def leave(ended: Ended) -> NoReturn:
+    """Exit as the command did.
+
+    After Ctrl-C, by the signal itself: the shell shows the same code (130), and ends its loop, too, as it would have.
+    """
+    if ended.interrupted is not None:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+        os.kill(ended.interrupted, signal.SIGINT)
+    sys.exit(ended.code)
+
+
+def plug_closed_streams() -> None:
+    """If 0, 1 or 2 are closed, open /dev/null there, for ourselves alone: else our next socket becomes somebody's stderr."""
+    while (fd := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(fd)
+
+
+def inherited_environment() -> dict[str, str]:
+    """The environment as we got it. Python itself may have set LC_CTYPE (PEP 538): under cron, for one, it does."""
+    environment = dict(os.environ)
+    if environment.get("LC_CTYPE") in {"C.UTF-8", "C.utf8", "UTF-8"}:
+        with suppress(OSError):
+            entries = Path("/proc/self/environ").read_bytes().split(b"\0")
+            before = dict(entry.partition(b"=")[::2] for entry in entries)
+            if b"LC_CTYPE" in before:
+                environment["LC_CTYPE"] = os.fsdecode(before[b"LC_CTYPE"])
+            else:
+                del environment["LC_CTYPE"]
+    return environment
+
+
+class Child:
+    """One command. While the context is open, signals are the command's: none of them ends or interrupts us.
+
+    For the main thread, except `stop`.
+    """
+
+    def __init__(self, *, kill_after: float | None = None) -> None:
+        self._kill_after = kill_after
+        self._pid: int | None = None
+        self._guardian: int | None = None
+        self._group = 0
+        self._terminal: Terminal | None = None
+        self._wants_terminal = False
+        self._deadline: float | None = None
+        self._told: int | None = None
+        self._first_sigterm: float | None = None
+        self._stop_within: float | None = None
+        self._lock = threading.Lock()
+
+    def __enter__(self) -> Self:
+        plug_closed_streams()
+        self._noted, self._notes = os.pipe()
+        os.set_blocking(self._noted, False)
+        os.set_blocking(self._notes, False)
+        self._something_noted = select.poll()
+        self._something_noted.register(self._noted, select.POLLIN)
+        self._wakeup_before = signal.set_wakeup_fd(self._notes, warn_on_full_buffer=False)
+        self._handlers_before = {number: signal.getsignal(number) for number in (*_PASSED_ON, signal.SIGCHLD)}
+        for number, handler in self._handlers_before.items():
+            # Who ignores SIGCHLD hands that on to us, and cannot mean that we shall not learn of the command's end.
+            if handler is not signal.SIG_IGN or number == signal.SIGCHLD:
+                signal.signal(number, _noted_already)
+        self._mask_before = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for number, handler in self._handlers_before.items():
+            if handler is not None:  # else it was not set by Python, and cannot be put back by it
+                signal.signal(number, handler)
+        signal.set_wakeup_fd(self._wakeup_before)
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask_before)
+        with self._lock:
+            os.close(self._notes)
+            os.close(self._noted)
+            self._notes = -1
+
+    def stop(self, grace: float) -> None:
+        """Have the command's group end (SIGTERM), and what is left of it killed `grace` seconds later. From any thread."""
+        with self._lock:
+            self._stop_within = grace
+            if self._notes >= 0:
+                with suppress(BlockingIOError):  # full: then the loop is awake anyway
+                    os.write(self._notes, b"\0")
+
+    def run(self, argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> Ended:
+        """Run the command to its end: it is reaped, and the terminal is ours again. Once for each object.
+
+        From its start on we hold neither its stdin nor its stdout: who is at the other end must see them closed when the
+        command is done with them, and not only when we have taken our exit reading.
+        """
+        early = self._read_notes()
+        told = next((number for number in early if number in _ENDING), None)
+        if told is None and self._stop_within is not None:
+            told = signal.SIGTERM
+        if told is not None:
+            return Ended(128 + told, signal=told, started=False, told=told)
+        lifeline_end, lifeline = os.pipe()
+        try:
+            try:
+                self._start(argv, inherited_environment() if env is None else env, lifeline_end)
+            except OSError as error:
+                return self._not_started(argv, error)
+            finally:
+                os.close(lifeline_end)
+            _let_go_of_streams()
+            for number in early:
+                self._handle(number)
+            for number in self._missed_keys():
+                self._send(number)
+            return self._ended(self._wait())
+        finally:
+            self._clean_up()
+            os.close(lifeline)  # not before the guardian is gone
+
+    # start
+
+    def _start(self, argv: Sequence[str], env: Mapping[str, str], lifeline_end: int) -> None:
+        self._guardian = self._group = _start_guardian(lifeline_end)
+        to_default = list(_TO_DEFAULT)
+        self._terminal = Terminal.controlling()
+        if self._terminal:
+            before = self._handlers_before[signal.SIGTTOU] = signal.signal(signal.SIGTTOU, signal.SIG_IGN)
+            if before is not signal.SIG_IGN:
+                to_default.append(signal.SIGTTOU)
+            self._wants_terminal = self._terminal.alone
+            if self._wants_terminal:
+                self._terminal.lend(self._group)
+        self._pid = _spawn(argv, env, setpgroup=self._group, setsigmask=self._mask_before, setsigdef=to_default)
+
+    def _not_started(self, argv: Sequence[str], error: OSError) -> Ended:
+        # ENOTDIR from a search is a file in PATH where a directory should be; for a name with a slash it is the truth.
+        missing = error.errno == errno.ENOENT or (error.errno == errno.ENOTDIR and "/" not in argv[0])
+        code = NOT_FOUND if missing and self._guardian else NOT_EXECUTABLE
+        return Ended(code, started=False, reason=f"cannot run {argv[0]!r}: {os.strerror(error.errno or errno.EIO)}")
+
+    def _missed_keys(self) -> Iterator[int]:
+        """Keys pressed when the terminal was lent and the command not yet there. The guardian blocks, so it keeps, them."""
+        if self._terminal and self._terminal.lent:
+            with suppress(OSError):
+                _, _, rest = Path(f"/proc/{self._guardian}/status").read_bytes().partition(b"ShdPnd:")
+                pending = int(rest.split()[0], 16)
+                yield from (key for key in (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP) if pending >> (key - 1) & 1)
+
+    # while it runs
+
+    def _wait(self) -> int:
+        while (status := self._reap()) is None:
+            self._pause()
+        return status
+
+    def _reap(self) -> int | None:
+        """The command's wait status, once it has ended. The first process of a container also inherits every orphan."""
+        anyone = os.getpid() == 1
+        while True:
+            pid, status = os.waitpid(-1 if anyone else self._pid or 0, os.WNOHANG | os.WUNTRACED)
+            if not pid:
+                return None
+            if os.WIFSTOPPED(status):
+                if pid == self._pid:
+                    self._stopped(os.WSTOPSIG(status))
+            elif pid == self._pid:
+                self._pid = None
+                return status
+            elif pid == self._guardian:
+                self._guardian = None
+
+    def _pause(self, at_most: float | None = None) -> None:
+        """Sleep until something happens, and deal with it."""
+        if self._deadline is not None:
+            left = self._deadline - time.monotonic()
+            at_most = left if at_most is None else min(left, at_most)
+        self._something_noted.poll(None if at_most is None else max(0, at_most) * 1000)
+        for number in self._read_notes():
+            self._handle(number)
+        if self._stop_within is not None:
+            grace, self._stop_within = self._stop_within, None
+            self._tell(signal.SIGTERM, grace)
+        if self._deadline is not None and time.monotonic() >= self._deadline:
+            self._kill()
+
+    def _read_notes(self) -> bytes:
+        try:
+            return os.read(self._noted, 65536)
+        except BlockingIOError:
+            return b""
+
+    def _handle(self, number: int) -> None:
+        """Do what a signal to us asks for."""
+        if number == signal.SIGCONT:
+            if self._terminal and self._wants_terminal:
+                self._terminal.lend(self._group)
+            self._send(signal.SIGCONT)
+        elif number in _ENDING:
+            now = time.monotonic()
+            if number == signal.SIGTERM:
+                self._first_sigterm = self._first_sigterm or now
+                if now - self._first_sigterm >= _SAME_SIGTERM:
+                    self._kill()
+                    return
+            self._tell(number, self._kill_after)
+        elif number in _PASSED_ON:
+            self._send(number)
+
+    def _tell(self, number: int, grace: float | None) -> None:
+        """Pass on a signal to end, which is to be obeyed within the grace, if there is one."""
+        self._told = self._told or number
+        self._send(number)
+        if number in {signal.SIGTERM, signal.SIGHUP}:
+            self._send(signal.SIGCONT)  # what is stopped cannot obey
+        if grace is not None:
+            deadline = time.monotonic() + grace
+            self._deadline = deadline if self._deadline is None else min(self._deadline, deadline)
+
+    def _kill(self) -> None:
+        self._deadline = None
+        self._send(signal.SIGKILL)
+
+    def _send(self, number: int) -> None:
+        with suppress(OSError):
+            os.killpg(self._group, number)
+        if self._pid is not None:
+            with suppress(OSError):
+                group = os.getpgid(self._pid)
+                if group == self._pid:  # it has made itself a group: interactive shells do
+                    os.killpg(group, number)
+                elif group != self._group:
+                    os.kill(self._pid, number)
+
+    def _stopped(self, number: int) -> None:
+        """The command was stopped."""
+        terminal = self._terminal
+        if not terminal:
+            return
+        asks = number in {signal.SIGTTIN, signal.SIGTTOU}
+        if asks:
+            self._wants_terminal = True
+            if terminal.lend(self._group):
+                self._send(signal.SIGCONT)
+                return
+        if not terminal.orphaned:
+            self._stop_with_it(number if asks else signal.SIGTSTP, everyone=asks or terminal.lent)
+        elif asks:
+            # It will never get the terminal. The kernel ends a stopped group that was left alone in this way, too.
+            self._send(signal.SIGHUP)
+            self._send(signal.SIGCONT)
+        elif number == signal.SIGTSTP:
+            self._send(signal.SIGCONT)  # the key does nothing where no shell could take over
+
+    @staticmethod
+    def _stop_with_it(number: int, *, everyone: bool) -> None:
+        """Stop ourselves, or all of our job if the terminal would have. Returns when we are continued; that is noted, too."""
+        handler = signal.signal(number, signal.SIG_DFL)
+        os.kill(0 if everyone else os.getpid(), number)
+        signal.signal(number, handler)
+
+    # end
+
+    def _ended(self, status: int) -> Ended:
+        if not os.WIFSIGNALED(status):
+            return Ended(os.WEXITSTATUS(status), told=self._told)
+        number = os.WTERMSIG(status)
+        interrupted = None
+        if number == signal.SIGINT and self._terminal and not self._terminal.orphaned:
+            interrupted = 0 if self._terminal.lent else os.getpid() if self._terminal.ours else None
+        if self._terminal:
+            self._terminal.take_back(restore=True)
+        return Ended(128 + number, signal=number, told=self._told, interrupted=interrupted)
+
+    def _clean_up(self) -> None:
+        if self._pid is not None:  # a bug of ours: then, too, nothing runs on unguarded
+            self._send(signal.SIGKILL)
+            with suppress(ChildProcessError):
+                os.waitpid(self._pid, 0)
+            self._pid = None
+        if self._terminal:
+            self._terminal.take_back(restore=False)
+            self._terminal.close()
+            self._terminal = None
+        if self._guardian is not None:
+            os.kill(self._guardian, signal.SIGKILL)
+            os.waitpid(self._guardian, 0)
+            self._guardian = None
+        while self._deadline is not None and _anyone_left(self._group):
+            self._pause(_GLANCE)
+
+
+def _start_guardian(lifeline_end: int) -> int:
+    """A process in a new group that kills its group when the lifeline is closed."""
+    streams = [
+        (os.POSIX_SPAWN_DUP2, lifeline_end, 0),
+        (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    # Not our name: who ends us by name (pkill -9 -f) must not end the guardian too.
+    name = f"guardian of {os.getpid()}"
+    everything = signal.valid_signals()
+    try:
+        argv = ["sh", "-c", "read x; kill -s KILL 0", name]
+        return os.posix_spawn("/bin/sh", argv, {}, file_actions=streams, setpgroup=0, setsigmask=everything)
+    except FileNotFoundError:  # there are containers without a shell
+        argv = [sys.executable, "-ISc", "import os; os.read(0, 1); os.kill(0, 9)", name]
+        return os.posix_spawn(sys.executable, argv, {}, file_actions=streams, setpgroup=0, setsigmask=everything)
+
+
+def _spawn(argv: Sequence[str], env: Mapping[str, str], **options: Any) -> int:
+    """As execvp(3): searches PATH, and has a script without `#!` run by the shell."""
+    if not argv[0]:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
+    try:
+        return os.posix_spawnp(argv[0], list(argv), env, **options)
+    except OSError as error:
+        if error.errno != errno.ENOEXEC:
+            raise
+        import shutil  # takes 5 ms, and is hardly ever needed
+
+        script = argv[0] if "/" in argv[0] else shutil.which(argv[0])
+        try:
+            return os.posix_spawn("/bin/sh", ["/bin/sh", script or argv[0], *argv[1:]], env, **options)
+        except FileNotFoundError:
+            raise error from None
+
+
+def _let_go_of_streams() -> None:
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0, inheritable=False)
+    os.dup2(null, 1, inheritable=False)
+    os.close(null)
+
+
+def _anyone_left(group: int) -> bool:
+    """Somebody lives in the group. Who only waits to be reaped does not; in many a container nobody ever reaps."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    members = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, _, its_group, *_ = stat.read_bytes().rpartition(b")")[2].split()
+            members += [state] if int(its_group) == group else []
+    return not members or any(state not in {b"Z", b"X"} for state in members)
+
+
+def _noted_already(number: int, frame: FrameType | None) -> None:
+    """The interpreter has written the number to the pipe before it calls a handler."""

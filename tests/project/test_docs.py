@@ -1,0 +1,148 @@
+"""The documents say what is true: their examples are run, their tables are held against the code."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+
+from creditguard.settings import VARIABLES
+
+ROOT = Path(__file__).parents[2]
+README = (ROOT / "README.md").read_text()
+
+
+def blocks(text, language):
+    return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
+
+
+def test_the_readmes_python_runs(credit_gateway, capsys):
+    (block,) = blocks(README, "python")
+
+    def enrich(row):
+        credit_gateway.drain(8)
+        return SimpleNamespace(credits_used=8)
+
+    names = {"rows": [1, 2, 3], "enrich": enrich}
+    exec(compile(block, "README.md", "exec"), names)
+    out = capsys.readouterr().out.splitlines()
+    assert out[0] == "24 recorded"
+    assert out[1].startswith("too-much: needs 5000 credits, has 96, short by 4904 (balance 96, account ")
+
+
+def test_the_readmes_shell_runs(credit_gateway, tmp_path):
+    block = blocks(README, "sh")[1]
+    (tmp_path / "batch.py").write_text("print('ran')")
+    (tmp_path / ".config").mkdir()
+    (tmp_path / ".config/apimall.key").write_text(credit_gateway.key)
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    environment = {**os.environ, "HOME": str(tmp_path), "PATH": path}
+    del environment["APIMALL_API_KEY"]
+    done = subprocess.run(
+        ["sh", "-euc", block], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["120", "enough: needs 80 credits, has 120", "enough", "ran"]
+
+
+def test_the_readmes_event_has_real_fields():
+    schema = json.loads(files("creditguard").joinpath("events.schema.json").read_text())
+    (block,) = blocks(README, "json")
+    assert set(json.loads(block)) <= set(schema["$defs"]["finished"]["properties"])
+
+
+def test_the_readme_is_short_and_its_links_lead_somewhere():
+    assert len(README.splitlines()) < 120
+    for page in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for link in re.findall(r"\]\(([^)#:]+)\)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_docs_testing_runs(credit_gateway, tmp_path):
+    (block,) = blocks((ROOT / "docs/testing.md").read_text(), "python")
+    (tmp_path / "test_example.py").write_text(block)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "no:randomly", "test_example.py"],
+        cwd=tmp_path, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert "3 passed" in done.stdout, done.stdout
+
+
+def test_every_setting_is_documented():
+    text = (ROOT / "docs/settings.md").read_text()
+    rows = dict(re.findall(r"^\| `([A-Z_]+)` \| `([a-z_]+)` \|", text, re.MULTILINE))
+    assert rows == {variable: field for field, variable in VARIABLES.items()}
+
+
+def test_every_event_and_field_is_documented_as_the_schema_has_it():
+    schema = json.loads(files("creditguard").joinpath("events.schema.json").read_text())
+    text = (ROOT / "docs/events.md").read_text()
+    for name, definition in schema["$defs"].items():
+        if name == "run":
+            continue
+        assert f"`creditguard.{name}`" in text, name
+        for field in definition["properties"]:
+            assert f"`{field}`" in text, f"{name}: {field}"
+
+
+@pytest.mark.parametrize(
+    ("script", "arguments", "out"),
+    [
+        ("sync_batch.py", ["5"], "40 credits (recorded), 80 left\n"),
+        ("async_batch.py", ["6"], "48 credits\n"),
+        ("generator_pipeline.py", ["100"], "poster 0 8\nposter 1 8\nposter 2 8\n"),
+    ],
+)
+def test_examples_run(credit_gateway, script, arguments, out):
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples" / script, *arguments], capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stdout) == (0, out), done.stderr
+    assert credit_gateway.credits < 120
+
+
+def test_the_batch_that_does_not_fit_is_not_started(credit_gateway):
+    done = subprocess.run([sys.executable, ROOT / "examples/sync_batch.py", "50"], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 75
+    assert "needs 400 credits, has 120, short by 280" in done.stderr
+    assert credit_gateway.credits == 120
+
+
+@pytest.mark.parametrize(("credits_", "code", "last"), [(120, 0, "done"), (20, 75, "short of credits")])
+def test_the_cron_job_runs(credit_gateway, tmp_path, credits_, code, last):
+    credit_gateway.set_credits(credits_)
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "PYTHON": sys.executable,
+        "REPORT": str(tmp_path / "report.json"),
+    }
+    done = subprocess.run([ROOT / "examples/cron_job.sh"], env=environment, capture_output=True, text=True, timeout=60)
+    assert done.returncode == code, done.stderr
+    assert last in done.stdout
+    report = json.loads((tmp_path / "report.json").read_text())
+    assert report["stage"] == ("command" if code == 0 else "preflight")
+    assert credit_gateway.credits == (credits_ - 32 if code == 0 else credits_)
+
+
+def test_the_demo(tmp_path):
+    environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    done = subprocess.run(
+        ["sh", ROOT / "examples/demo.sh"], env=environment, capture_output=True, text=True, timeout=90
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("credits") >= 9
+    assert "exit code 75: short of credits, nothing ran" in done.stdout
+    assert "creditguard.finished" in done.stderr
+    assert "creditguard.refused" in done.stderr
+    assert shutil.which("pgrep") is None or not subprocess.run(
+        ["pgrep", "-f", f"{tmp_path}.*sandbox"], capture_output=True
+    ).stdout
