@@ -49,9 +49,16 @@ coverage: $(VENV)/.installed ## Branch coverage; layers 0 and 1 must be complete
 bench: $(VENV)/.installed ## Speed, as ratios inside one run, with the noise beside them
 	$(BIN)/python bench/run.py $(BENCH_ARGS)
 
+shell-files: $(VENV)/.installed ## Make the completion scripts and the man page anew, from the parser
+	@mkdir -p docs/generated
+	$(BIN)/creditguard completion bash >docs/generated/creditguard.bash
+	$(BIN)/creditguard completion zsh >docs/generated/_creditguard
+	$(BIN)/creditguard completion fish >docs/generated/creditguard.fish
+	$(BIN)/creditguard completion man >docs/generated/creditguard.1
+
 check: lint types coverage test-stress ## All that CI runs
 
 clean: ## Remove what was installed and built
 	rm -rf $(VENV) .venv-* build dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 
-.PHONY: help install demo test test-stress lint types coverage bench check clean
+.PHONY: help install demo test test-stress lint types coverage bench shell-files check clean

@@ -120,6 +120,11 @@ def build() -> argparse.ArgumentParser:
     command = _add(commands, "record", "inside of run: say that credits were spent")
     command.add_argument("credits", type=values.keep, metavar="N", help="credits; negative for a refund")
 
+    command = _add(commands, "completion", "print a completion script for a shell, or the man page")
+    command.add_argument(
+        "shell", choices=("bash", "zsh", "fish", "man"), help='as in: eval "$(creditguard completion bash)"'
+    )
+
     command = _add(
         commands, "sandbox", "serve a local gateway that speaks the API Mall protocol, to try things and to test"
     )

@@ -268,11 +268,11 @@ def test_sigkill_to_the_wrapper_leaves_no_command_and_no_hold(gateway):
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
 def test_a_signal_during_the_preflight_runs_nothing(gateway, report, tmp_path, number):
     path, read = report
-    gateway.fault(delay=20)
+    gateway.fault(delay=20, times=1)
     process = subprocess.Popen(
         [*RUN, "--report-file", path, "--", "touch", tmp_path / "ran"], stderr=subprocess.PIPE, text=True
     )
-    wait_for(gateway.requests.total)
+    wait_for(lambda: not gateway.state()["faults"])  # taken up: the request is there
     process.send_signal(number)
     _, err = process.communicate(timeout=15)
     assert process.returncode == 128 + number
@@ -285,11 +285,11 @@ def test_a_signal_during_the_preflight_runs_nothing(gateway, report, tmp_path, n
 
 def test_a_signal_during_the_exit_reading_cuts_it_short(gateway, report):
     path, read = report
-    gateway.fault(delay=20, skip=1)
+    gateway.fault(delay=20, skip=1, times=1)
     process = subprocess.Popen(
         [*RUN, "--report-file", path, "--", "sh", "-c", "exit 7"], stderr=subprocess.PIPE, text=True
     )
-    wait_for(lambda: gateway.requests.total() == 2)
+    wait_for(lambda: not gateway.state()["faults"])
     began = time.monotonic()
     process.terminate()
     _, err = process.communicate(timeout=15)
