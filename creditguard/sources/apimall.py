@@ -43,14 +43,14 @@ class ApiMall:
 
         Raises AuthenticationError, RateLimited, SourceError or UnexpectedResponse: see `creditguard.errors`.
         """
-        from creditguard.sources.connection import exchange
+        from creditguard.sources.connection import send
 
         steps = self._steps(timeout)
         try:
             step = next(steps)
             while True:
                 if isinstance(step, Send):
-                    step = steps.send(exchange(self._request, step.timeout))
+                    step = steps.send(send(self._request, step.timeout))
                 else:
                     time.sleep(step.seconds)
                     step = steps.send(None)
@@ -62,14 +62,14 @@ class ApiMall:
         """As `read`, without blocking the event loop, under asyncio or trio."""
         import anyio
 
-        from creditguard.sources.connection import aexchange
+        from creditguard.sources.connection import asend
 
         steps = self._steps(timeout)
         try:
             step = next(steps)
             while True:
                 if isinstance(step, Send):
-                    step = steps.send(await aexchange(self._request, step.timeout))
+                    step = steps.send(await asend(self._request, step.timeout))
                 else:
                     await anyio.sleep(step.seconds)
                     step = steps.send(None)

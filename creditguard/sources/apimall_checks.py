@@ -6,7 +6,7 @@ Both may hold secrets (the key; a password in the URL), so no message ever quote
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from creditguard.errors import ConfigurationError
 
@@ -17,8 +17,7 @@ _OCTET = r"(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
 _LOOPBACK = re.compile(rf"localhost|::1|127(\.{_OCTET}){{3}}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class Gateway:
+class Gateway(NamedTuple):
     """Where to ask: `host` is bare (an IPv6 address without brackets), `path` a prefix such as "" or "/mall"."""
 
     scheme: str

@@ -53,7 +53,8 @@ class Secret:
 
     def __init__(self, key: str) -> None:
         self._key = key
-        self._pattern = re.compile(f"{re.escape(key)}|{_KEY_LIKE}", re.IGNORECASE)
+        exactly = f"{re.escape(key)}|" if len(key) >= 4 else ""  # "a" would take every a out of a message
+        self._pattern = re.compile(exactly + _KEY_LIKE, re.IGNORECASE)
 
     def __repr__(self) -> str:
         return "Secret(***)"

@@ -13,10 +13,10 @@ from __future__ import annotations
 import atexit
 import os
 import ssl
+import sys
 import threading
 import time
-from collections.abc import AsyncGenerator, Iterator
-from importlib.util import find_spec
+from collections.abc import AsyncGenerator
 from typing import Any, TypeAlias
 
 import anyio
@@ -35,8 +35,9 @@ the other side has given up."""
 _Key: TypeAlias = tuple[str, str, int]
 
 
-def exchange(request: Request, timeout: float) -> Reply | Failure:
+def send(request: Request, timeout: float) -> Reply | Failure:
     """Send the request, and wait for the whole answer, within `timeout` seconds in all."""
+    handled = sys.exc_info()[1]
     response: httpcore.Response | None = None
     failure: Failure | None = None
     body = bytearray()
@@ -51,14 +52,15 @@ def exchange(request: Request, timeout: float) -> Reply | Failure:
         finally:
             response.close()
     except Exception as error:  # whatever went wrong in there, it is a reading that failed
-        failure = _explain(error)
+        failure = _explain(error, handled, _process.via(request))
     except BaseException as error:
         raise error.with_traceback(None) from None  # the frames of httpcore hold the request
     return _outcome(response, body, failure)
 
 
-async def aexchange(request: Request, timeout: float) -> Reply | Failure:  # noqa: ASYNC109 - as its twin
-    """As `exchange`, without blocking the event loop."""
+async def asend(request: Request, timeout: float) -> Reply | Failure:  # noqa: ASYNC109 - as its twin
+    """As `send`, without blocking the event loop."""
+    handled = sys.exc_info()[1]
     response: httpcore.Response | None = None
     failure: Failure | None = None
     body = bytearray()
@@ -77,7 +79,7 @@ async def aexchange(request: Request, timeout: float) -> Reply | Failure:  # noq
         if scope.cancelled_caught:
             failure = Failure("no answer in time", "timeout")
     except Exception as error:
-        failure = _explain(error)
+        failure = _explain(error, handled, _process.via(request))
     except BaseException as error:
         raise error.with_traceback(None) from None
     return _outcome(response, body, failure)
@@ -107,35 +109,38 @@ def _outcome(response: httpcore.Response | None, body: bytearray, failure: Failu
     return Reply(response.status, headers, bytes(body[:LIMIT]), cut)
 
 
-def _explain(error: Exception) -> Failure:
-    """What went wrong, in words of our own: those of the libraries may quote what the server sent."""
+def _explain(error: Exception, handled: BaseException | None, via: str) -> Failure:
+    """What went wrong, in words of our own: those of the libraries may quote what the server sent.
+
+    `handled` is what the caller was handling already: its job may have failed for a reason like ours.
+    """
     if isinstance(error, EnvironmentUnusableError):
         return Failure(str(error), "fatal")
     if isinstance(error, httpcore.TimeoutException):
         return Failure("no answer in time", "timeout")
     if isinstance(error, NoAddressError):
-        return Failure("its name could not be resolved", "network")
+        return Failure(f"the name could not be resolved{via}", "network")
     if isinstance(error, httpcore.ProxyError):
-        return Failure(f"the proxy answered {str(error)[:3]}", "network")
+        return Failure(f"refused with {str(error)[:3]}{via}", "network")
     if isinstance(error, httpcore.RemoteProtocolError):
         cut_off = str(error).startswith(("Server disconnected", "peer closed"))
-        return Failure("the connection was cut off", "dropped") if cut_off else Failure("not HTTP", "garbled")
-    why = type(error).__name__
-    for cause in _causes(error):
-        if isinstance(cause, ssl.SSLCertVerificationError):
-            return Failure(f"its certificate was not trusted ({cause.verify_message})", "fatal")
-        if isinstance(cause, ssl.SSLError):
-            why = f"TLS failed ({cause.reason or type(cause).__name__})"
-        elif isinstance(cause, OSError) and cause.errno:
-            why = os.strerror(cause.errno).lower()
-    return Failure(why, "dropped" if isinstance(error, (httpcore.ReadError, httpcore.WriteError)) else "network")
-
-
-def _causes(error: BaseException) -> Iterator[BaseException]:
+        return Failure(f"the connection was cut off{via}", "dropped") if cut_off else Failure("not HTTP", "garbled")
     cause: BaseException | None = error
-    while cause:
-        yield cause
+    while cause and cause is not handled and not (isinstance(cause, OSError) and cause.errno):
         cause = cause.__cause__ or cause.__context__
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        return Failure(f"its certificate was not trusted ({cause.verify_message})", "fatal")
+    if isinstance(cause, ssl.SSLError):
+        why = f"TLS failed ({cause.reason or type(cause).__name__})"
+    elif isinstance(cause, OSError) and cause is not handled:
+        why = os.strerror(cause.errno or 0).lower()
+    else:
+        why = type(error).__name__
+    return Failure(why + via, "dropped" if isinstance(error, (httpcore.ReadError, httpcore.WriteError)) else "network")
+
+
+def _key(request: Request) -> _Key:
+    return request.scheme, request.host, request.port
 
 
 class _Process:
@@ -143,11 +148,12 @@ class _Process:
 
     def __init__(self) -> None:
         self._pools: dict[_Key, httpcore.ConnectionPool] = {}
+        self._proxies: dict[_Key, str] = {}
         self._context: ssl.SSLContext | None = None
         self._lock = threading.Lock()
 
     def pool(self, request: Request) -> httpcore.ConnectionPool:
-        key = (request.scheme, request.host, request.port)
+        key = _key(request)
         pool = self._pools.get(key)
         if pool is None:
             made = httpcore.ConnectionPool(network_backend=Backend(), **self.options(request))
@@ -155,9 +161,15 @@ class _Process:
                 pool = self._pools.setdefault(key, made)
         return pool
 
+    def via(self, request: Request) -> str:
+        """Which proxy stands between, for an error."""
+        return self._proxies.get(_key(request), "")
+
     def options(self, request: Request) -> dict[str, Any]:
         """How to connect to the request's gateway. Where nothing is encrypted, no time goes into a TLS context."""
         proxy = proxy_for(request.scheme, request.host, request.port)
+        if proxy:
+            self._proxies[_key(request)] = f" (through the proxy {proxy.host}:{proxy.port})"
         return {
             "ssl_context": self.context() if request.scheme == "https" else None,
             "proxy": self._proxy(proxy) if proxy else None,
@@ -167,6 +179,8 @@ class _Process:
         }
 
     def _proxy(self, proxy: Proxy) -> httpcore.Proxy:
+        from importlib.util import find_spec
+
         if proxy.scheme.startswith("socks") and find_spec("socksio") is None:
             raise EnvironmentUnusableError("a SOCKS proxy needs the package socksio (pip install 'httpx[socks]')")
         return httpcore.Proxy(
@@ -211,7 +225,7 @@ async def _loop_pool(request: Request) -> httpcore.AsyncConnectionPool:
     except LookupError:
         pools = {}
         _loop.set(pools)
-    key = (request.scheme, request.host, request.port)
+    key = _key(request)
     kept = pools.get(key)
     if kept is None:
         pool = httpcore.AsyncConnectionPool(network_backend=AsyncBackend(), **_process.options(request))

@@ -11,7 +11,7 @@ import os
 import re
 import ssl
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from creditguard.sources.apimall_checks import is_loopback
 
@@ -22,14 +22,16 @@ class EnvironmentUnusableError(Exception):
     """A variable that cannot be used. The message names it and does not quote it: a proxy's URL may hold a password."""
 
 
-@dataclass(frozen=True, slots=True)
-class Proxy:
-    """Where to connect instead: `scheme` is http, https, socks5 or socks5h."""
+class Proxy(NamedTuple):
+    """Where to connect instead: `scheme` is http, https, socks5 or socks5h. The repr leaves out name and password."""
 
     scheme: str
     host: str
     port: int
-    auth: tuple[bytes, bytes] | None = field(default=None, repr=False)
+    auth: tuple[bytes, bytes] | None = None
+
+    def __repr__(self) -> str:
+        return f"Proxy({self.scheme}://{self.host}:{self.port})"
 
 
 def tls_context(environment: Mapping[str, str] = os.environ) -> ssl.SSLContext:
@@ -53,10 +55,12 @@ def tls_context(environment: Mapping[str, str] = os.environ) -> ssl.SSLContext:
 
 def _system_directory() -> str | None:
     directory = ssl.get_default_verify_paths().capath
+    if not directory:
+        return None
     try:
         with os.scandir(directory) as entries:
             return directory if any(_HASHED.fullmatch(entry.name) for entry in entries) else None
-    except (OSError, TypeError):
+    except OSError:
         return None
 
 

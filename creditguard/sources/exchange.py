@@ -1,53 +1,58 @@
-"""The words between the rules of a reading (no I/O) and the drivers that send its requests."""
+"""The words between the rules of a reading (no I/O) and the drivers that send its requests.
+
+Named tuples, since a dataclass takes ten times as long to define: seven of them would cost a cold start 3 ms.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, NamedTuple
 
 LIMIT = 64 * 1024
 """Bytes of an answer's body that are read at most."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """A GET. The headers hold the key, so they are left out of the repr."""
+class Request(NamedTuple):
+    """A GET. The headers hold the key, so the repr leaves them out."""
 
     scheme: str
     host: str
     port: int
     target: str
-    headers: tuple[tuple[bytes, bytes], ...] = field(repr=False)
+    headers: tuple[tuple[bytes, bytes], ...]
+
+    def __repr__(self) -> str:
+        return f"Request({self.scheme}://{self.host}:{self.port}{self.target})"
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(NamedTuple):
     """Send the request; the answer, a Reply or a Failure, is due within so many seconds."""
 
     timeout: float
 
 
-@dataclass(frozen=True, slots=True)
-class Wait:
+class Wait(NamedTuple):
+    """Wait before the next step."""
+
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
-    """An answer. Names of headers are in lower case. `cut`: the body broke off, or went on beyond LIMIT bytes.
+class Reply(NamedTuple):
+    """An answer. Names of headers are in lower case. `cut`: the body went on beyond LIMIT bytes.
 
-    What a server sends may echo the key: it is left out of the repr.
+    A server may echo the key in anything that it sends, so the repr leaves that out.
     """
 
     status: int
-    headers: Mapping[str, str] = field(repr=False)
-    body: bytes = field(repr=False)
+    headers: Mapping[str, str]
+    body: bytes
     cut: bool = False
 
+    def __repr__(self) -> str:
+        return f"Reply({self.status}, {len(self.body)} bytes)"
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+
+class Failure(NamedTuple):
     """No answer, and why in a few words.
 
     `dropped`: a connection was cut off, as happens to one that was kept for too long; `timeout`: the time was up; `network`:

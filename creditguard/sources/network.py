@@ -8,9 +8,11 @@ here for them is the lookup: an event loop waits at its end for the threads that
 from __future__ import annotations
 
 import socket
+import ssl
 import threading
 import time
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any, TypeAlias
 
 import anyio
@@ -37,16 +39,14 @@ class Backend(httpcore.SyncBackend):
         lookup = Lookup(host, port)
         if not lookup.done.wait(_left(timeout, httpcore.ConnectTimeout)):
             raise httpcore.ConnectTimeout
-        addresses = lookup.addresses()
-        for others in reversed(range(len(addresses))):
+        *others, last = lookup.addresses()
+        for index, address in enumerate(others):
             # A fair share of the time for each address: the first may be one that never answers.
-            share = _left(timeout, httpcore.ConnectTimeout) / (others + 1)
-            try:
-                return _Stream(super().connect_tcp(addresses[-1 - others], port, share, local_address, socket_options))
-            except (httpcore.ConnectError, httpcore.ConnectTimeout):
-                if not others:
-                    raise
-        raise NoAddressError  # not reached: there is at least one address, and the last one's error comes out
+            share = _left(timeout, httpcore.ConnectTimeout) / (len(others) - index + 1)
+            with suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
+                return _Stream(super().connect_tcp(address, port, share, local_address, socket_options))
+        left = _left(timeout, httpcore.ConnectTimeout)
+        return _Stream(super().connect_tcp(last, port, left, local_address, socket_options))
 
 
 class _Stream(httpcore.NetworkStream):
@@ -59,7 +59,9 @@ class _Stream(httpcore.NetworkStream):
     def write(self, buffer: bytes, timeout: float | None = None) -> None:
         self._stream.write(buffer, _left(timeout, httpcore.WriteTimeout))
 
-    def start_tls(self, ssl_context: Any, server_hostname: str | None = None, timeout: float | None = None) -> _Stream:
+    def start_tls(
+        self, ssl_context: ssl.SSLContext, server_hostname: str | None = None, timeout: float | None = None
+    ) -> _Stream:
         return _Stream(self._stream.start_tls(ssl_context, server_hostname, _left(timeout, httpcore.ConnectTimeout)))
 
     def get_extra_info(self, info: str) -> Any:
@@ -92,15 +94,44 @@ class AsyncBackend(httpcore.AnyIOBackend):
         while not lookup.done.is_set():
             await anyio.sleep(nap)
             nap = min(nap * 2, 0.02)
-        addresses = lookup.addresses()
-        share = None if timeout is None else timeout / len(addresses)
-        for others in reversed(range(len(addresses))):
-            try:
-                return await super().connect_tcp(addresses[-1 - others], port, share, local_address, socket_options)
-            except (httpcore.ConnectError, httpcore.ConnectTimeout):
-                if not others:
-                    raise
-        raise NoAddressError  # not reached: there is at least one address, and the last one's error comes out
+        *others, last = lookup.addresses()
+        share = None if timeout is None else timeout / (len(others) + 1)
+        for address in others:
+            with suppress(httpcore.ConnectError, httpcore.ConnectTimeout):
+                return _AsyncStream(await super().connect_tcp(address, port, share, local_address, socket_options))
+        return _AsyncStream(await super().connect_tcp(last, port, share, local_address, socket_options))
+
+
+class _AsyncStream(httpcore.AsyncNetworkStream):
+    """Closes the connection when its TLS handshake is cancelled, which httpcore leaves open."""
+
+    def __init__(self, stream: httpcore.AsyncNetworkStream) -> None:
+        self._stream = stream
+
+    async def start_tls(
+        self,
+        ssl_context: ssl.SSLContext,
+        server_hostname: str | None = None,
+        timeout: float | None = None,  # noqa: ASYNC109
+    ) -> _AsyncStream:
+        try:
+            return _AsyncStream(await self._stream.start_tls(ssl_context, server_hostname, timeout))
+        except BaseException:
+            with anyio.CancelScope(shield=True):
+                await self.aclose()
+            raise
+
+    async def read(self, max_bytes: int, timeout: float | None = None) -> bytes:  # noqa: ASYNC109
+        return await self._stream.read(max_bytes, timeout)
+
+    async def write(self, buffer: bytes, timeout: float | None = None) -> None:  # noqa: ASYNC109
+        await self._stream.write(buffer, timeout)
+
+    async def aclose(self) -> None:
+        await self._stream.aclose()
+
+    def get_extra_info(self, info: str) -> Any:
+        return self._stream.get_extra_info(info)
 
 
 class Lookup:
@@ -111,7 +142,7 @@ class Lookup:
         self._found: list[str] = []
         try:
             self._look(host, port, socket.AI_NUMERICHOST)
-        except OSError:
+        except (OSError, UnicodeError):
             thread = threading.Thread(target=self._look_up, args=(host, port), name="creditguard-lookup", daemon=True)
             thread.start()
         else:

@@ -13,8 +13,7 @@ It yields `Send` and is sent the `Reply` or `Failure`; it yields `Wait` and is s
 from __future__ import annotations
 
 from collections.abc import Callable, Generator
-from dataclasses import dataclass
-from typing import TypeAlias
+from typing import NamedTuple, TypeAlias
 
 from creditguard.errors import BalanceUnavailable, SourceError, UnexpectedResponse
 from creditguard.models import Balance
@@ -29,8 +28,7 @@ LEAST = 0.1
 Steps: TypeAlias = Generator["Send | Wait", "Reply | Failure | None", Balance]
 
 
-@dataclass(frozen=True, slots=True)
-class Setback:
+class Setback(NamedTuple):
     """Why there is no balance yet, how many tries that is worth in all, and for how long the source asked to wait."""
 
     error: BalanceUnavailable

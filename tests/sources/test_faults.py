@@ -1,0 +1,263 @@
+"""Whatever a server or a network does, a reading ends in time, with the right error, and keeps the key to itself.
+
+Each test runs in a thread, under asyncio and under trio.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import socket
+import threading
+import time
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+
+import pytest
+from scripted_server import KEY, balance, drip, hang_up, http, never, refusal, reset, then_hang_up
+
+from creditguard.errors import AuthenticationError, RateLimited, SourceError, UnexpectedResponse
+from creditguard.sources.apimall import ApiMall
+from creditguard.sources.retries import TRIES
+
+SHORT = 0.3
+
+
+def test_a_balance(server, source, read):
+    found = read(source)
+    assert (found.amount, found.unit, found.request_id, found.source) == (Decimal(120), "credits", "req_1", "apimall")
+    assert abs(found.read_at - datetime.now(timezone.utc)) < timedelta(seconds=5)
+    (request,) = server.requests
+    lines = request.decode().split("\r\n")
+    assert lines[0] == "GET /api/v1/account/balances HTTP/1.1"
+    assert f"Authorization: Bearer {KEY}" in lines
+    assert "Accept-Encoding: identity" in lines
+    assert f"Host: 127.0.0.1:{server.port}" in lines
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind", "asked"),
+    [
+        (401, "unauthorized", AuthenticationError, 1),
+        (402, "insufficient_credits", SourceError, 1),
+        (403, "forbidden", AuthenticationError, 1),
+        (404, "not_found", SourceError, 1),
+        (429, "rate_limited", RateLimited, 2),
+        (500, "internal_error", SourceError, TRIES),
+        (503, "internal_error", SourceError, TRIES),
+    ],
+)
+def test_every_refusal(server, source, read, status, code, kind, asked):
+    server.script = [refusal(status, code, f"About {KEY}.", X_Echo=KEY)]
+    error = read.fails(source, kind)
+    assert error.status == status
+    assert error.request_id == "req_2"
+    assert f"{code}: About ***." in str(error)
+    assert len(server.requests) == asked
+
+
+def test_a_passing_failure_is_got_over(server, source, read):
+    server.script = [refusal(500, "internal_error"), hang_up, balance(119)]
+    assert read(source).amount == 119
+
+
+@pytest.mark.parametrize(
+    ("answer", "words"),
+    [
+        (http(200, {"success": False, "error": {"code": "odd"}}), "success is not true: odd"),
+        (http(200, b"<!DOCTYPE html>\n<html>"), "not JSON: <!DOCTYPE html>"),
+        (http(200, b'{"success": true, "data": {"api_cred'), "not JSON"),
+        (http(200, b""), "empty"),
+        (balance(None), "null"),
+        (balance("120"), "text"),
+        (balance(1.5), "not a whole number"),
+        (balance(True), "true or false"),
+        (balance(float("nan")), "not JSON"),
+        (balance([]), "a list"),
+        (http(200, {"success": True, "data": {"credits": 120}}), "nothing at /data/api_credits"),
+        (http(200, gzip.compress(b"0" * 10_000_000), Content_Encoding="gzip"), "compressed"),
+        (http(200, b" " * 1024 * 1024), "64 KiB"),
+        (http(302, b"", Location="https://u:p@elsewhere.example/?k=v"), "redirects to elsewhere.example, "),
+        (http(204, b""), "without a balance"),
+        (b"SSH-2.0-OpenSSH_9.6\r\n\r\n", "not HTTP"),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"y" * 200_000, "not HTTP"),
+        (http(200, f"Your key is {KEY}".encode()), "not JSON: Your key is ***"),
+    ],
+    ids=lambda value: None if isinstance(value, bytes) else value,
+)
+def test_an_answer_that_is_no_balance(server, source, read, answer, words):
+    server.script = [answer]
+    error = read.fails(source, UnexpectedResponse)
+    assert words in str(error)
+    assert len(server.requests) == 1
+
+
+def test_a_long_body_does_not_hide_a_status(server, source, read):
+    server.script = [http(401, b" " * 1024 * 1024)]
+    assert read.fails(source, AuthenticationError).status == 401
+
+
+def test_a_body_that_breaks_off_does_not_hide_a_status(server, source, read):
+    server.script = [then_hang_up(refusal(403, "forbidden")[:-20])]
+    assert read.fails(source, AuthenticationError).status == 403
+
+
+def test_an_oversized_answer_leaves_nothing_behind(server, source, read):
+    server.script = [http(404, b" " * 70_000)]
+    read.fails(source, SourceError)
+    server.script = [balance()]
+    assert read(source).amount == 120
+
+
+@pytest.mark.parametrize("start", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"], ids=["headers", "body"])
+def test_a_server_that_drips_does_not_outlast_the_deadline(server, source, read, start):
+    def act(client, request):
+        client.sendall(start)
+        drip(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 1000)(client, request)
+
+    server.script = [act]
+    error = read.fails(source, SourceError, SHORT)
+    assert "did not answer within 0.3 s" in str(error)
+
+
+def test_a_dripping_refusal_is_known_by_its_status(server, source, read):
+    def act(client, request):
+        client.sendall(b"HTTP/1.1 401 No\r\nContent-Length: 1000\r\n\r\n")
+        drip(b"y" * 1000)(client, request)
+
+    server.script = [act]
+    assert read.fails(source, AuthenticationError, SHORT).status == 401
+
+
+def test_a_server_that_says_nothing(server, source, read):
+    server.script = [never]
+    assert "did not answer within 0.3 s" in str(read.fails(source, SourceError, SHORT))
+
+
+def test_endless_provisional_answers_do_not_outlast_the_deadline(server, source, read):
+    server.script = [drip(b"HTTP/1.1 102 Processing\r\n\r\n" * 100, every=0.001)]
+    read.fails(source, SourceError, SHORT)
+
+
+@pytest.mark.parametrize("act", [hang_up, reset, then_hang_up(balance()[:-10]), then_hang_up(b"HTTP/1.1 200")])
+def test_a_connection_that_is_cut_off_is_tried_again(server, source, read, act):
+    server.script = [act, balance()]
+    assert read(source).amount == 120
+    server.script = [act]
+    error = read.fails(source, SourceError)
+    assert "could not be reached: " in str(error)
+    assert len(server.requests) == 2 + TRIES
+
+
+def test_nobody_listens(read):
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    error = read.fails(ApiMall(KEY, f"http://127.0.0.1:{port}"), SourceError)
+    assert str(error) == f"127.0.0.1:{port} could not be reached: connection refused"
+
+
+def test_a_listener_that_does_not_accept(read):
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
+        full = [socket.socket() for _ in range(3)]
+        for client in full:
+            client.setblocking(False)
+            client.connect_ex(listener.getsockname())
+        error = read.fails(ApiMall(KEY, f"http://127.0.0.1:{listener.getsockname()[1]}"), SourceError, SHORT)
+        for client in full:
+            client.close()
+    assert "did not answer within" in str(error)
+
+
+@pytest.mark.parametrize("name", ["nowhere.invalid", "x" * 64 + ".invalid"])
+def test_a_name_that_does_not_exist(read, monkeypatch, name):
+    resolve = socket.getaddrinfo
+
+    def lookup(host, *args, **kwargs):
+        if host == "nowhere.invalid" and not kwargs.get("flags"):
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")  # without asking a real resolver
+        return resolve(host, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    error = read.fails(ApiMall(KEY, f"https://{name}"), SourceError)
+    assert "the name could not be resolved" in str(error)
+
+
+def test_a_resolver_that_hangs_does_not_outlast_the_deadline(read, monkeypatch):
+    resolve, done = socket.getaddrinfo, threading.Event()
+
+    def slow(host, *args, **kwargs):
+        if host == "slow.example" and not kwargs.get("flags"):
+            done.wait(10)
+        return resolve(host, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", slow)
+    error = read.fails(ApiMall(KEY, "https://slow.example"), SourceError, SHORT)
+    done.set()
+    assert "did not answer within" in str(error)
+
+
+def test_a_name_with_a_dead_address_and_a_live_one(server, read, monkeypatch):
+    """The first address answers no one; the second is asked before the deadline."""
+    resolve = socket.getaddrinfo
+
+    def lookup(host, port, *args, **kwargs):
+        if host == "two.example" and not kwargs.get("flags"):
+            found = resolve("127.0.0.1", port, *args, **kwargs)
+            return [(*found[0][:4], ("127.0.0.2", port)), *found]
+        if kwargs.get("flags") and host == "two.example":
+            raise socket.gaierror(socket.EAI_NONAME, "not a number")
+        return resolve(host, port, *args, **kwargs)
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    monkeypatch.setattr("creditguard.sources.apimall_checks.is_loopback", lambda _: True)
+    assert [found.amount for found in read.twice(ApiMall(KEY, f"http://two.example:{server.port}"))] == [120, 120]
+    assert server.connections == 1
+
+
+def test_retry_after_in_seconds_is_waited_for(server, source, read):
+    server.script = [refusal(429, "rate_limited", Retry_After="0.2"), balance()]
+    started = time.monotonic()
+    assert read(source).amount == 120
+    assert time.monotonic() - started >= 0.2
+
+
+def test_retry_after_as_a_date_is_waited_for(server, source):
+    date = datetime.now(timezone.utc) + timedelta(seconds=1)
+    server.script = [refusal(429, "rate_limited", Retry_After=date.strftime("%a, %d %b %Y %H:%M:%S GMT")), balance()]
+    assert source.read(5).amount == 120
+
+
+@pytest.mark.parametrize("status", [429, 503])
+def test_a_retry_after_beyond_the_deadline_is_passed_on_at_once(server, source, read, status):
+    server.script = [refusal(status, "rate_limited", Retry_After="30")]
+    started = time.monotonic()
+    error = read.fails(source, RateLimited if status == 429 else SourceError)
+    assert time.monotonic() - started < 1
+    assert error.retry_after == 30
+    assert len(server.requests) == 1
+
+
+def test_no_time_at_all(source, read):
+    for timeout in (0.0, -1.0):
+        assert "did not answer within" in str(read.fails(source, SourceError, timeout))
+
+
+def test_all_the_time_there_is(source, read):
+    assert read(source, float("inf")).amount == 120
+
+
+def test_a_job_that_failed_for_a_like_reason_is_not_mistaken_for_the_reading(read):
+    """The reading at exit is made while the job's own exception is being handled."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+    try:
+        raise FileNotFoundError(2, "the job's")
+    except FileNotFoundError:
+        with pytest.raises(SourceError, match="connection refused"):
+            read(ApiMall(KEY, f"http://127.0.0.1:{port}"), SHORT)
+
+
+def test_what_json_says_is_what_is_read(server, source, read):
+    """Not what a float would make of it."""
+    server.script = [http(200, json.dumps({"success": True, "data": {"api_credits": 999_999_999_999}}).encode())]
+    assert read(source).amount == Decimal(999_999_999_999)
