@@ -14,6 +14,7 @@ import random
 import signal
 import sys
 import time
+from pathlib import Path
 
 import httpx
 
@@ -57,7 +58,7 @@ def main(seed, state_path, kind):
     ledger = open_ledger(os.environ["CREDITGUARD_LEDGER"])
     if kind in BROKEN:
         ledger = BROKEN[kind](ledger)
-    with open(state_path, "r+b") as file:
+    with Path(state_path).open("r+b") as file:
         state = mmap.mmap(file.fileno(), 1)
     api = httpx.Client(
         base_url=os.environ["CREDITGUARD_BASE_URL"],
