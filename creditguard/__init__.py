@@ -18,6 +18,7 @@ from __future__ import annotations
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
     from creditguard._guard import guard
+    from creditguard._version import __version__
     from creditguard.errors import (
         AuthenticationError,
         BalanceUnavailable,
@@ -35,8 +36,6 @@ if TYPE_CHECKING:
     from creditguard.models import Balance, Report
     from creditguard.protocols import BalanceSource, Ledger
     from creditguard.run import Run, current_run
-
-__version__ = "0.1.0"
 
 __all__ = [
     "AuthenticationError",
@@ -62,6 +61,7 @@ __all__ = [
 ]
 
 _HOMES = {
+    "__version__": "_version",
     "Balance": "models",
     "BalanceSource": "protocols",
     "Ledger": "protocols",

@@ -3,25 +3,36 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
 from creditguard import settings as _settings
+from creditguard.drivers import Ports
 from creditguard.errors import ConfigurationError
 from creditguard.instrumentation import HostSink
-from creditguard.models import Admission, Amount, Label, OnShort, Plan, rounded, to_credits
+from creditguard.models import Admission, Amount, Label, OnOverrun, OnShort, Plan, rounded, to_credits
 from creditguard.policy import outcome_of
 from creditguard.protocols import BalanceSource, EventSink, Ledger
 from creditguard.run import Run, _stack
 from creditguard.runtime import runtime
-from creditguard.settings import Settings, parse_name, parse_policy, parse_seconds
+from creditguard.settings import (
+    Settings,
+    parse_name,
+    parse_overrun,
+    parse_policy,
+    parse_seconds,
+    parse_settle,
+    parse_thresholds,
+)
 
 P = ParamSpec("P")
 R = TypeVar("R")
 
 _SINK = HostSink()
+_THRESHOLDS = (0.5, 0.8, 1.0)
+_SHARES = parse_thresholds(_THRESHOLDS, "thresholds")
 
 
 class guard:  # noqa: N801 - read at its place of use: `with guard(...)`, `@guard(...)`
@@ -43,7 +54,18 @@ class guard:  # noqa: N801 - read at its place of use: `with guard(...)`, `@guar
     source          where the balance is read: an object with `read()`; API Mall if left out
     ledger          where holds are kept: "none", "sqlite:///PATH", "postgresql://..." or a Ledger
     account         the account's name, where several keys draw on one pool
-    settle          seconds to wait after the job before the last reading; the hold lasts until then
+    settle          seconds to wait after the job before the last reading; or "stable": read until two readings agree, for a
+                    minute at most ("stable:120" for two). The hold lasts until then
+    watch           seconds between readings of the balance while the job runs; none if left out. One reading serves all
+                    watched runs of the account; never more often than `min_interval`
+    thresholds      shares of the budget; a watched run logs a `creditguard.threshold` event as it passes each
+    on_overrun      what to do about a run that spends more than its budget, by what it records itself, or (with `watch`) by
+                    the account, if no other guarded run is on it: "warn" (the default): log an event, and interrupt
+                    nothing; "stop": see Run.check and Run.on_overrun
+    stop_below      stop the run when less than this is left on the account, whoever spent it. Needs `watch`
+    min_interval    politeness: seconds between two readings of a run, its first and last apart (default 15)
+    drift_tolerance how far the account's loss and what the job recorded may part before that is worth a
+                    `creditguard.drift` event; a credit or 1 % of what was recorded, whichever is more, if left out
     labels          the caller's own words for the events, by name
     max_age         seconds for which a balance read by another process may serve the admission (default 0: read it)
     sink            where events go; the host program's log if left out
@@ -52,7 +74,7 @@ class guard:  # noqa: N801 - read at its place of use: `with guard(...)`, `@guar
 
     Starting a run raises InsufficientCredits, BalanceUnavailable (AuthenticationError, RateLimited, SourceError,
     UnexpectedResponse), LedgerUnavailable, or ConfigurationError; then the job has not started. Whatever the job raises
-    comes out unchanged, and ending a run raises nothing of its own.
+    comes out unchanged, and ending a run raises nothing of its own, except BudgetExceeded in a job that was stopped.
 
     One guard may be entered many times, at once and nested, by threads and by tasks: each entry is a run of its own.
     """
@@ -68,7 +90,13 @@ class guard:  # noqa: N801 - read at its place of use: `with guard(...)`, `@guar
         source: str | BalanceSource | None = None,
         ledger: str | Ledger | None = None,
         account: str | None = None,
-        settle: float | None = None,
+        settle: float | str | None = None,
+        watch: float | None = None,
+        thresholds: Iterable[Amount] = _THRESHOLDS,
+        on_overrun: OnOverrun = "warn",
+        stop_below: Amount | None = None,
+        min_interval: float | None = None,
+        drift_tolerance: Amount | None = None,
         labels: Mapping[str, Label] | None = None,
         max_age: float | None = None,
         sink: EventSink | None = None,
@@ -85,7 +113,15 @@ class guard:  # noqa: N801 - read at its place of use: `with guard(...)`, `@guar
         self._source = source
         self._ledger = ledger
         self._account = None if account is None else parse_name(account, "account")
-        self._settle = None if settle is None else parse_seconds(settle, "settle")
+        self._settle = None if settle is None else parse_settle(settle, "settle")
+        self._watch = 0.0 if watch is None else parse_seconds(watch, "watch")
+        self._thresholds = _SHARES if thresholds is _THRESHOLDS else parse_thresholds(thresholds, "thresholds")
+        self._on_overrun = parse_overrun(on_overrun, "on_overrun")
+        self._stop_below = None if stop_below is None else to_credits(stop_below, "stop_below", negative=True)
+        if self._stop_below is not None and not self._watch:
+            raise ConfigurationError("stop_below needs watch=..., the seconds between readings", "stop_below")
+        self._min_interval = None if min_interval is None else parse_seconds(min_interval, "min_interval")
+        self._drift_tolerance = None if drift_tolerance is None else to_credits(drift_tolerance, "drift_tolerance")
         self._max_age = None if max_age is None else parse_seconds(max_age, "max_age")
         self._labels = dict(labels or {})
         self._sink: EventSink = sink or _SINK
@@ -110,6 +146,7 @@ class guard:  # noqa: N801 - read at its place of use: `with guard(...)`, `@guar
         job = self._name or name or "unnamed"
         wiring = runtime.wire(settings, self._sink, source=self._source, ledger=self._ledger, account=self._account)
         on_short = self._on_short or settings.on_short
+        settle = settings.settle if self._settle is None else self._settle
         plan = Plan(
             run_id=os.urandom(10).hex(),
             job=job,
@@ -122,10 +159,21 @@ class guard:  # noqa: N801 - read at its place of use: `with guard(...)`, `@guar
             on_unreadable=self._on_unreadable or settings.on_unreadable or on_short,
             ledger_optional=wiring.ledger_optional,
             max_age=settings.max_age if self._max_age is None else self._max_age,
-            settle=settings.settle if self._settle is None else self._settle,
+            settle=settle.seconds,
+            settle_stable=settle.stable,
+            min_interval=settings.min_interval if self._min_interval is None else self._min_interval,
+            drift_tolerance=self._drift_tolerance,
+            watch=self._watch,
+            thresholds=self._thresholds,
+            on_overrun=self._on_overrun,
+            stop_below=self._stop_below,
             labels=self._labels,
         )
-        return Run(plan, wiring.ports)
+        return self._make_run(plan, wiring.ports)
+
+    def _make_run(self, plan: Plan, ports: Ports) -> Run:
+        """For guards of other kinds, whose runs know more."""
+        return Run(plan, ports)
 
     def ask(self) -> Admission:
         """The pre-flight question alone, holds of others included; takes no hold. `refusal` says why a run would not start."""
@@ -176,12 +224,19 @@ class guard:  # noqa: N801 - read at its place of use: `with guard(...)`, `@guar
     async def __aenter__(self) -> Run:
         run = self.new_run()
         await run.aopen()
+        scope = run.begin_scope()
+        if scope:
+            scope.__enter__()
         return self._entered(run)
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        await self._left().aclose(outcome_of(error))
+        run = self._left()
+        stop = run.leave_scope(kind, error, traceback)
+        await run.aclose(outcome_of(stop or error))
+        if stop:
+            raise stop from error
 
 
 def _refuse_what_is_no_function(function: object) -> None:

@@ -3,7 +3,7 @@
     CreditGuardError
     ├── ConfigurationError        a setting, argument or key that cannot be used (also a ValueError)
     ├── InsufficientCredits       short before the job: nothing ran
-    ├── BudgetExceeded            mid-run: the job spent more than it declared
+    ├── BudgetExceeded            mid-run: the job spent more than it declared, or the account runs low
     ├── BalanceUnavailable        the balance could not be read
     │   ├── AuthenticationError   401, 403
     │   ├── RateLimited           429
@@ -106,21 +106,38 @@ class InsufficientCredits(CreditGuardError):
 
 
 class BudgetExceeded(CreditGuardError):
-    """The job has spent more than the budget that it declared (`spent` and `budget` in `unit`)."""
+    """The run is stopped: it has spent more than the budget that it declared (`on_overrun="stop"`), or less is left on the
+    account than it was told to leave (`stop_below`).
+
+    Attributes, all in `unit`: `spent` (None when that is not known) of `budget`; and in the second case `balance`, what the
+    account had, and `stop_below`.
+    """
 
     def __init__(
-        self, spent: Decimal, budget: Decimal, unit: str = "credits", job: str | None = None, run_id: str | None = None
+        self,
+        spent: Decimal | None,
+        budget: Decimal,
+        unit: str = "credits",
+        job: str | None = None,
+        run_id: str | None = None,
+        balance: Decimal | None = None,
+        stop_below: Decimal | None = None,
     ) -> None:
-        super().__init__(spent, budget, unit, job, run_id)
+        super().__init__(spent, budget, unit, job, run_id, balance, stop_below)
         self.spent = spent
         self.budget = budget
         self.unit = unit
         self.job = job
         self.run_id = run_id
+        self.balance = balance
+        self.stop_below = stop_below
 
     def __str__(self) -> str:
         job = f"{self.job}: " if self.job else ""
-        return f"{job}spent {self.spent:f} {self.unit} of a budget of {self.budget:f}"
+        if self.balance is not None and self.stop_below is not None:
+            return f"{job}{self.balance:f} {self.unit} are left on the account, fewer than {self.stop_below:f}"
+        spent = "more" if self.spent is None else f"{self.spent:f}"
+        return f"{job}spent {spent} {self.unit} of a budget of {self.budget:f}"
 
 
 class BalanceUnavailable(CreditGuardError):

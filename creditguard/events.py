@@ -7,10 +7,11 @@ what is not known is null.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Literal, TypeAlias
 
 from creditguard.errors import BalanceUnavailable, CreditGuardError, LedgerError
-from creditguard.models import Admission, Plan, Report, to_json
+from creditguard.models import Admission, Plan, Report, SpentBasis, to_json
 
 SCHEMA = 1
 
@@ -21,6 +22,9 @@ WAITING = "creditguard.waiting"
 UNREADABLE = "creditguard.unreadable"
 LEDGER_UNAVAILABLE = "creditguard.ledger_unavailable"
 LEASE_LOST = "creditguard.lease_lost"
+THRESHOLD = "creditguard.threshold"
+OVERRUN = "creditguard.overrun"
+DRIFT = "creditguard.drift"
 FINISHED = "creditguard.finished"
 
 Level: TypeAlias = Literal["info", "warning", "error"]
@@ -28,6 +32,10 @@ Stage: TypeAlias = Literal["before", "after"]
 Policy: TypeAlias = Literal["abort", "warn", "passed_over", "none"]
 """What was done about something unreadable: the job was refused, or started all the same; the default ledger was passed over;
 or nothing, since the job had already ended."""
+
+
+Cause: TypeAlias = Literal["budget", "stop_below"]
+"""What a run ran over: its own budget, or what was to be left on the account."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +108,72 @@ def lease_lost(admission: Admission, error: LedgerError) -> Event:
     """The hold lapsed while the job ran: others may have been admitted against the same credits."""
     fields = _run_fields(admission.plan, admission) | {"reason": str(error), "ledger": error.ledger}
     return Event(LEASE_LOST, "error", fields)
+
+
+@dataclass(frozen=True, slots=True)
+class Meter:
+    """What the watch knows of a run at one time: the fields that its events share."""
+
+    spent: Decimal | None
+    spent_basis: SpentBasis
+    remaining: Decimal | None
+    """Budget − spent."""
+    balance_now: Decimal | None
+    burn_rate: float | None
+    """Credits that the account loses per minute."""
+    time_to_empty: float | None
+    """Seconds until nothing is left on the account at this rate."""
+
+    def fields(self) -> dict[str, object]:
+        """As plain JSON values."""
+        return {
+            "spent": to_json(self.spent),
+            "spent_basis": self.spent_basis,
+            "remaining": to_json(self.remaining),
+            "balance_now": to_json(self.balance_now),
+            "burn_rate": self.burn_rate,
+            "time_to_empty_s": self.time_to_empty,
+        }
+
+
+def threshold(admission: Admission, share: Decimal, meter: Meter) -> Event:
+    """The run has spent that share of its budget."""
+    fields = _run_fields(admission.plan, admission) | {"threshold": to_json(share)} | meter.fields()
+    return Event(THRESHOLD, "warning", fields)
+
+
+def overrun(admission: Admission, cause: Cause, meter: Meter, *, stopping: bool) -> Event:
+    """The run has spent more than its budget (as sure as `spent_basis` says), or the account is below `stop_below`."""
+    plan = admission.plan
+    fields = _run_fields(plan, admission) | {
+        "cause": cause,
+        "stop_below": to_json(plan.stop_below),
+        "stopping": stopping,
+    }
+    return Event(OVERRUN, "warning", fields | meter.fields())
+
+
+def drift(admission: Admission, report: Report) -> Event:
+    """Account and job disagree about what was spent, and no other guarded run was there to explain it."""
+    assert report.drift is not None  # noqa: S101 - or there is nothing to say
+    if report.drift > 0:
+        reason = (
+            "the account lost more than the job recorded: somebody else spends from it, or the job does not record all"
+        )
+    else:
+        reason = (
+            "the account lost less than the job recorded: its balance lags, tasks were refunded, or it was topped up"
+        )
+    fields = _run_fields(admission.plan, admission) | {
+        "balance_after": to_json(report.balance_after),
+        "balance_delta": to_json(report.balance_delta),
+        "credits_recorded": to_json(report.credits_recorded),
+        "drift": to_json(report.drift),
+        "settled": report.settled,
+        "pending": report.pending,
+        "reason": reason if report.settled else f"{reason}; the balance had not settled",
+    }
+    return Event(DRIFT, "warning", fields)
 
 
 def finished(report: Report) -> Event:

@@ -4,6 +4,7 @@
               short?       drop dead owners' holds, read once more, decide again; then refuse, or start in warn mode
               no balance?  refuse (fail closed) or start (fail open), by `on_unreadable`, with an event either way
     leave   wait until settled, read the balance, mark the ledger, settle the hold, report -> Closing
+              settle="stable"?  read again until two readings agree, or the time is up
 
 Two rules hold throughout. A run's id is chosen before anything is written and giving back a hold is idempotent, so whatever
 interrupts a reservation (an exception, a cancelled task, a lost answer), giving it back is always right. And nothing that
@@ -30,11 +31,13 @@ from creditguard.effects import (
     take_mark,
 )
 from creditguard.errors import BalanceUnavailable, InsufficientCredits, LedgerError
-from creditguard.models import ZERO, Admission, Balance, Mark, Plan, Reading, Report, from_micro
+from creditguard.models import ZERO, Admission, Balance, Plan, Reading, Report, from_micro
 
 _CLAIM = 15.0
 """Seconds for which one process may be at reading a balance that others wait for."""
 _POLL = 0.1
+_SHORTEST_INTERVAL = 0.01
+"""Seconds between readings at least, where no politeness is asked for: a loop must not spin."""
 
 
 def enter(plan: Plan) -> Flow[Admission]:
@@ -218,39 +221,86 @@ class Closing:
 
 def leave(admission: Admission, ending: policy.Ending) -> Flow[Closing]:
     """Close the run: read the balance again, release the hold, report. Raises nothing of our own."""
-    after: Balance | None = None
-    mark: Mark | None = None
+    found = policy.Exit(policy.course_until_exit(admission, ending))
     interrupted: BaseException | None = None
     try:
-        after, mark = yield from _exit_reading(admission)
+        yield from _exit_readings(admission, ending, found)
     except GeneratorExit:
         raise
     except BaseException as error:  # handed back in Closing, once the hold is released
         interrupted = error
-    report = policy.report(admission, ending, after, mark)
+    report = policy.report(admission, ending, found)
     try:
         yield from settle(report)
     except LedgerError as error:
         if not admission.ledger_failed:
             yield from emit(events.ledger_unavailable(admission, error, "none", "after"))
+    if policy.drifted(admission.plan, report):
+        yield from emit(events.drift(admission, report))
     yield from emit(events.finished(report))
     return Closing(report, interrupted)
 
 
-def _exit_reading(admission: Admission) -> Flow[tuple[Balance | None, Mark | None]]:
-    plan = admission.plan
-    after: Balance | None = None
-    if plan.settle:
-        yield from sleep(plan.settle)
-    try:
-        after = (yield from read(marked=False)).balance
-    except BalanceUnavailable as error:
-        yield from emit(events.unreadable(admission, error, "none", "after"))
+def _exit_readings(admission: Admission, ending: policy.Ending, found: policy.Exit) -> Flow[None]:
+    if admission.plan.settle_stable:
+        yield from _until_stable(admission, ending, found)
+    else:
+        yield from _read_once(admission, ending, found)
     if admission.mark is None:
-        return after, None
+        return
     try:
         # After the balance: whoever starts from now on is not in it.
-        return after, (yield from take_mark(plan.account))
+        found.mark = yield from take_mark(admission.plan.account)
     except LedgerError as error:
         yield from emit(events.ledger_unavailable(admission, error, "none", "after"))
-        return after, None
+
+
+def _read_once(admission: Admission, ending: policy.Ending, found: policy.Exit) -> Flow[None]:
+    if admission.plan.settle:
+        yield from sleep(admission.plan.settle)
+    try:
+        reading = yield from read(marked=False)
+    except BalanceUnavailable as error:
+        yield from emit(events.unreadable(admission, error, "none", "after"))
+    else:
+        found.saw(reading.balance, ending.ended)
+        found.settled = policy.settled_by_time(admission, ending, found)
+
+
+def _until_stable(admission: Admission, ending: policy.Ending, found: policy.Exit) -> Flow[None]:
+    """Read until the balance has come to rest, or the time is up. A reading that fails in between is passed over."""
+    plan = admission.plan
+    interval = max(plan.min_interval, _SHORTEST_INTERVAL)
+    started = yield from now()
+    slept = 0.0
+    while True:
+        failure: BalanceUnavailable | None = None
+        try:
+            balance = (yield from read(marked=False)).balance
+        except BalanceUnavailable as error:
+            failure = error
+        # What was slept has passed, whatever the clock says: one that is frozen must not keep us here for ever.
+        passed = max((yield from now()) - started, slept)
+        if not failure:
+            found.saw(balance, started + passed)
+            found.settled = policy.settled_by_readings(admission, ending, found)
+            if policy.agrees_with_record(admission, ending, found):
+                found.settled = found.settled or (yield from _alone(admission))
+        # The last one may come half an interval late: four intervals of 15 s in 60 s are five readings.
+        if found.settled or passed + interval / 2 > plan.settle:
+            break
+        yield from sleep(interval)
+        slept += interval
+    if failure and not found.after:
+        yield from emit(events.unreadable(admission, failure, "none", "after"))
+
+
+def _alone(admission: Admission) -> Flow[bool]:
+    """Whether no other guarded run has been on the account."""
+    if admission.mark is None:
+        return False
+    try:
+        mark = yield from take_mark(admission.plan.account)
+    except LedgerError:
+        return False  # said when the mark of the report cannot be taken either
+    return policy.overlapping(admission.mark, mark) == 0

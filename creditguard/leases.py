@@ -1,11 +1,10 @@
-"""The holds of this process on one ledger, kept alive by one thread.
+"""The holds of this process on one ledger, kept alive by the attendant.
 
-A lease belongs to the process, not to the hold: however many runs there are, one daemon thread renews one lease at a third
-of its length. It starts with the first hold and ends soon after the last, so a process that guards nothing has no thread.
-It is a thread, and not a task of an event loop, because a job may block its loop for longer than a lease.
+A lease belongs to the process, not to the hold: however many runs there are, one lease is renewed, at a third of its length,
+from the first hold until soon after the last. A process that guards nothing has no thread.
 
 A run that vanished without an end (an interrupt between its admission and its first line, in a notebook that lives on) is
-noticed by the same thread, and its hold given back.
+noticed on the same occasion, and its hold given back.
 
 A fork is another process: the child starts with no holds, a new owner and no thread, and leaves its parent's runs alone.
 """
@@ -18,6 +17,7 @@ from collections.abc import Callable
 from weakref import WeakMethod
 
 from creditguard import forks
+from creditguard.attendant import attendant
 from creditguard.errors import LeaseLost, LedgerError
 from creditguard.models import Grant, Hold, Mark, Report
 from creditguard.processes import this_process
@@ -34,6 +34,7 @@ class Leases:
         self.ledger = ledger
         self.immediate = ledger.ttl is None
         """The ledger never waits: it may be asked in an event loop."""
+        self._interval = (ledger.ttl or 0.0) / 3
         self.ever_answered = False
         self.reset_after_fork()
         forks.register(self)
@@ -41,13 +42,12 @@ class Leases:
     def reset_after_fork(self) -> None:
         """Start with no holds and no thread: the parent's are the parent's."""
         self._lock = threading.Lock()
-        self._wake = threading.Event()
         self._held: set[str] = set()
         self._listeners: dict[str, WeakMethod[Callable[[LeaseLost], None]]] = {}
-        self._thread: threading.Thread | None = None
+        self._attended = False
 
     def when_lost(self, run_id: str, callback: Callable[[LeaseLost], None]) -> None:
-        """Call back (in the renewal thread, once) if the run's hold lapses. To be said before the hold is asked for.
+        """Call back (in the attendant's thread, once) if the run's hold lapses. To be said before the hold is asked for.
 
         `callback` is a method of the run, which is taken to be over when the object is gone.
         """
@@ -82,34 +82,30 @@ class Leases:
     def _note(self, run_id: str) -> None:
         with self._lock:
             self._held.add(run_id)
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._renew_until_idle, name="creditguard-leases", daemon=True)
-                self._thread.start()
+            if self._attended:
+                return
+            self._attended = True
+        attendant.add(self._renew, self._interval, urgent=True)
 
     def _forget(self, run_id: str) -> None:
         with self._lock:
             self._held.discard(run_id)
             self._listeners.pop(run_id, None)
 
-    def _renew_until_idle(self) -> None:
-        assert self.ledger.ttl is not None  # noqa: S101 - no thread is started otherwise
-        interval = pause = self.ledger.ttl / 3
-        while True:
-            self._wake.wait(pause)
-            with self._lock:
-                if not self._held:
-                    self._thread = None
-                    return
-            try:
-                self._give_back_vanished()
-                lost = self.ledger.renew(this_process(), list(self._held))
-            except LedgerError:
-                # Perhaps a restart. Whether the lease outlived it, the ledger will say when it answers again.
-                pause = min(_RETRY, interval)
-                continue
-            pause = interval
-            for run_id in lost:
-                self._tell(run_id)
+    def _renew(self) -> float | None:
+        with self._lock:
+            if not self._held:
+                self._attended = False
+                return None
+        try:
+            self._give_back_vanished()
+            lost = self.ledger.renew(this_process(), list(self._held))
+        except LedgerError:
+            # Perhaps a restart. Whether the lease outlived it, the ledger will say when it answers again.
+            return min(_RETRY, self._interval)
+        for run_id in lost:
+            self._tell(run_id)
+        return self._interval
 
     def _give_back_vanished(self) -> None:
         with self._lock:

@@ -11,15 +11,27 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import ROUND_CEILING, ROUND_FLOOR, Context, Decimal
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from creditguard.errors import ConfigurationError, CreditGuardError
 
 Amount: TypeAlias = "int | float | str | Decimal"
 Label: TypeAlias = "str | int | float | bool"
 OnShort: TypeAlias = Literal["abort", "warn"]
+OnOverrun: TypeAlias = Literal["warn", "stop"]
 Outcome: TypeAlias = Literal["succeeded", "failed", "cancelled", "refused"]
 Basis: TypeAlias = Literal["recorded", "account_delta", "shared_account_delta", "unknown"]
+SpentBasis: TypeAlias = Literal["recorded", "account_delta", "at_least", "shared_account_delta", "unknown"]
+"""How sure a figure of the watch is: as `Basis`, and `at_least`, a lower bound, once the balance has risen."""
+
+
+class Settle(NamedTuple):
+    """How long to wait at exit for the account to catch up: `seconds`, or, if `stable`, until two readings agree, for so
+    many seconds at most."""
+
+    seconds: float = 0.0
+    stable: bool = False
+
 
 EXACT = Context(prec=60)
 ZERO = Decimal(0)
@@ -190,12 +202,30 @@ class Plan:
     """Seconds for which a balance that another process read may serve the admission; 0 means: read it."""
     settle: float = 0.0
     """Seconds to wait at exit before the last reading."""
+    settle_stable: bool = False
+    """Read again at exit until two readings agree, for `settle` seconds at most."""
+    min_interval: float = 15.0
+    """Politeness: seconds between two readings of a run, its first and its last apart."""
+    drift_tolerance: Decimal | None = None
+    """How far the account and the job's own record may part before it is worth a warning; None for the default."""
+    watch: float = 0.0
+    """Seconds between readings during the run; 0 for none."""
+    thresholds: tuple[Decimal, ...] = ()
+    """Shares of the budget that are worth an event each, in rising order."""
+    on_overrun: OnOverrun = "warn"
+    stop_below: Decimal | None = None
+    """Stop the run when less than this is left on the account, whoever spent it."""
     labels: Mapping[str, Label] = field(default_factory=dict)
 
     @property
     def hold(self) -> Hold:
         """The hold that this plan asks of the ledger."""
         return Hold(self.run_id, self.account, to_micro(self.budget, up=True), self.job, self.labels)
+
+    @property
+    def may_stop(self) -> bool:
+        """Whether there is anything that the run may be stopped for."""
+        return self.on_overrun == "stop" or self.stop_below is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,11 +275,18 @@ class Report:
     basis: Basis
     over_budget: bool | None
     settled: bool
+    """The last reading holds all debits and refunds of the run, as far as waiting, or the job's own word, can show."""
     overlapping_runs: int | None
     outcome: Outcome
     duration_s: float
     request_id_after: str | None
     lease_lost: bool = False
+    pending: int | None = None
+    """Tasks that the job said were still open when it ended: they may yet be debited or refunded."""
+    consumed_at_least: Decimal | None = None
+    """Where `basis` is unknown because the balance rose: what was debited at least, refunds not taken off."""
+    stopped: bool = False
+    """The guard told the run to stop. `outcome` says how the job took it."""
 
     def to_dict(self) -> dict[str, object]:
         """The report as plain JSON values, in the words of the event schema."""

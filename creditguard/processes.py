@@ -66,7 +66,7 @@ def _namespaces() -> list[str]:
     links = []
     for kind in ("pid", "time"):
         try:
-            link = os.readlink(f"{_PROC}/self/ns/{kind}")
+            link = os.readlink(f"{_PROC}/self/ns/{kind}")  # noqa: PTH115
         except FileNotFoundError:
             continue  # a kernel without time namespaces
         if link not in _INITIAL_NAMESPACES:

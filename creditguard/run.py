@@ -6,16 +6,25 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from decimal import Decimal
+from types import TracebackType
+from typing import TYPE_CHECKING
 
 from creditguard import events, flow, policy
 from creditguard.drivers import Ports, sync
-from creditguard.errors import LeaseLost
-from creditguard.models import EXACT, Admission, Amount, Outcome, Plan, Report, to_credits
+from creditguard.errors import BudgetExceeded, ConfigurationError, LeaseLost
+from creditguard.meter import Findings, Meter
+from creditguard.models import Admission, Amount, Balance, Mark, Outcome, Plan, Report, to_credits
 from creditguard.runtime import runtime
+
+if TYPE_CHECKING:
+    from creditguard.stopping import JobScope
+    from creditguard.watch import Watch
+
+_NO_SCOPE = nullcontext()
 
 _stack: ContextVar[tuple[Run, ...]] = ContextVar("creditguard_runs", default=())
 """The runs that this code runs in, outermost first."""
@@ -54,10 +63,17 @@ class Run:
         self._ports = ports
         self._pid = os.getpid()
         self._lock = threading.Lock()
-        self._recorded: Decimal | None = None
+        self._meter = Meter(plan)
+        self._pending: int | None = None
         self._admission = Admission(plan, time.monotonic())
         self._lease_lost = False
         self._report: Report | None = None
+        self._over = False
+        self._watch: Watch | None = None
+        self._stop_error: BudgetExceeded | None = None
+        self._told = False  # the job has had its BudgetExceeded, or its cancellation
+        self._scope: JobScope | None = None
+        self._callbacks: list[Callable[[BudgetExceeded], object]] = []
 
     def __repr__(self) -> str:
         state = self._report.outcome if self._report else "running"
@@ -101,7 +117,35 @@ class Run:
     @property
     def recorded(self) -> Decimal | None:
         """The credits that were recorded so far; None before the first `record`."""
-        return self._recorded
+        return self._meter.recorded
+
+    @property
+    def balance_now(self) -> Decimal | None:
+        """The latest balance that was read for this run: at admission, or by the watch."""
+        course = self._meter.course
+        return course.last if course else self.balance_before
+
+    @property
+    def burn_rate(self) -> float | None:
+        """Credits that the *account* loses per minute, over the latest readings of the watch; None until there are two."""
+        course = self._meter.course
+        return course.burn_rate if course else None
+
+    @property
+    def time_to_empty(self) -> float | None:
+        """Seconds until nothing is left on the account at this rate; None when that is not known, or nothing is being spent."""
+        course = self._meter.course
+        return course.time_to_empty if course else None
+
+    @property
+    def spending(self) -> policy.Spending:
+        """What this run has spent by the latest reading or record, and how sure that is."""
+        return self._meter.spending
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the run was told to stop: see `check`."""
+        return self._stop_error is not None
 
     @property
     def lease_lost(self) -> bool:
@@ -119,9 +163,145 @@ class Run:
 
         Raises ConfigurationError for what is not a number.
         """
-        used = to_credits(credits_used, "record()", negative=True)
+        findings = self._meter.record(to_credits(credits_used, "record()", negative=True))
+        if findings.events:
+            self._act(findings)
+
+    def settled(self) -> None:
+        """Say that nothing which the job started is open any more: no task that may yet be debited or refunded."""
+        self.pending(0)
+
+    def pending(self, tasks: int) -> None:
+        """Say how many tasks are still open. As long as there are some the report is not settled, whatever the balance says;
+        0 is `settled`."""
+        if type(tasks) is not int or tasks < 0:
+            raise ConfigurationError(f"pending() takes a number of tasks, 0 or more, not {tasks!r}", "pending()")
+        self._pending = tasks
+
+    def check(self) -> None:
+        """A checkpoint: raises BudgetExceeded once the run was told to stop, else returns at once.
+
+        That takes `on_overrun="stop"` or `stop_below=...`. Asynchronous jobs are cancelled, and generators get the error
+        thrown in at their next step; other jobs that may run away should call this now and then, or use `on_overrun`.
+        """
+        if self._stop_error is not None:
+            self._told = True
+            raise self._exceeded(self._stop_error)
+
+    def on_overrun(self, callback: Callable[[BudgetExceeded], object]) -> None:
+        """Have `callback(error)` called once, when the run is told to stop: for a job that cannot call `check`.
+
+        It is called in a thread of creditguard, or in the one whose `record` went over the budget, and at once if the run was
+        told already. It should be quick. What it raises is logged.
+        """
         with self._lock:
-            self._recorded = used if self._recorded is None else EXACT.add(self._recorded, used)
+            if self._over:
+                return
+            error = self._stop_error
+            if error is None:
+                self._callbacks.append(callback)
+        if error is not None:
+            self._call(callback, error)
+
+    # The watch
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two readings of the watch."""
+        return max(self._plan.watch, self._plan.min_interval, 0.01)
+
+    def observe(self, balance: Balance, mark: Mark | None, at: float) -> None:
+        """Take in a reading of the watch."""
+        if not self._over:
+            self._act(self._meter.observe(balance.amount, mark, at))
+
+    def _act(self, findings: Findings) -> None:
+        for event in findings.events:
+            if not self._over:
+                self._ports.sink.emit(event)
+        if findings.stop:
+            self._stop(findings.stop)
+
+    def _stop(self, error: BudgetExceeded) -> None:
+        with self._lock:
+            if self._over or self._stop_error:
+                return
+            self._stop_error = error
+            callbacks, scope = self._callbacks, self._scope
+            if scope:
+                self._told = True
+        if scope:
+            scope.stop(self._exceeded(error))
+        for callback in callbacks:
+            self._call(callback, error)
+
+    def _call(self, callback: Callable[[BudgetExceeded], object], error: BudgetExceeded) -> None:
+        try:
+            callback(self._exceeded(error))
+        except Exception:
+            logging.getLogger("creditguard").exception("run %s: a callback of on_overrun failed", self.id)
+
+    def _exceeded(self, error: BudgetExceeded) -> BudgetExceeded:
+        """The error as the job gets it: a new one each time. Integrations may make it one of their own."""
+        return BudgetExceeded(*error.args)
+
+    def thrown(self) -> BudgetExceeded | None:
+        """What is to be thrown into a generator at its next step: once, unless it has been told in another way."""
+        if self._stop_error is None or self._told:
+            return None
+        self._told = True
+        return self._exceeded(self._stop_error)
+
+    def stoppable(self) -> AbstractContextManager[None]:
+        """A stretch of an asynchronous job, to be cancelled when the run is told to stop."""
+        return self._stoppable() if self._plan.may_stop else _NO_SCOPE
+
+    @contextmanager
+    def _stoppable(self) -> Iterator[None]:
+        scope = self.begin_scope()
+        try:
+            with scope or _NO_SCOPE:
+                yield
+        finally:
+            self.end_scope()
+
+    def begin_scope(self) -> JobScope | None:
+        """A scope for the running task, not entered yet; None if the run is not to be stopped."""
+        if not self._plan.may_stop:
+            return None
+        from creditguard.stopping import JobScope
+
+        scope = JobScope(self._not_told)
+        with self._lock:
+            self._scope = scope
+            error = self._stop_error if not self._told else None
+            if error:
+                self._told = True
+        if error:
+            scope.stop(self._exceeded(error))
+        return scope
+
+    def end_scope(self) -> JobScope | None:
+        """The scope that was begun, which nobody stops any more."""
+        with self._lock:
+            scope, self._scope = self._scope, None
+        return scope
+
+    def leave_scope(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> BaseException | None:
+        """Leave the scope that `begin_scope` began. The exception to raise in place of the one that came, if there is one:
+        BudgetExceeded for a job that was cancelled for what it spent."""
+        scope = self.end_scope()
+        try:
+            if scope:
+                scope.__exit__(kind, error, traceback)
+        except BaseException as instead:  # trio may take its own cancellation out of a group
+            return instead
+        return None
+
+    def _not_told(self) -> None:
+        self._told = False
 
     # The guard drives a run through the following; a job has no use for them.
 
@@ -150,8 +330,14 @@ class Run:
         if admission.ledger_failed and self._plan.ledger_optional and not self._ports.leases.ever_answered:
             runtime.pass_over_default_ledger()
         if admission.refusal:
-            self._report = policy.report(admission, self._ending("refused"), None, None)
+            self._report = policy.report(admission, self._ending("refused"), policy.Exit())
             raise admission.refusal
+        self._meter.begin(admission)
+        if self._plan.watch:
+            from creditguard.watch import watch_of
+
+            self._watch = watch_of(self._ports.readings)
+            self._watch.add(self)
 
     def close(self, outcome: Outcome) -> None:
         if self._elsewhere():
@@ -181,7 +367,21 @@ class Run:
         return os.getpid() != self._pid
 
     def _ending(self, outcome: Outcome) -> policy.Ending:
-        return policy.Ending(outcome, self._recorded, time.monotonic(), self._lease_lost)
+        # No lock: a signal handler may close the run (Airflow's do), whatever its thread was at.
+        self._over = True
+        if self._watch:
+            self._watch.remove(self)
+        meter = self._meter
+        return policy.Ending(
+            outcome,
+            meter.recorded,
+            time.monotonic(),
+            self._lease_lost,
+            self._pending,
+            meter.course,
+            meter.overran,
+            self.stopped,
+        )
 
     def _closed(self, closing: flow.Closing) -> None:
         self._report = closing.report

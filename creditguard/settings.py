@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 from creditguard.errors import ConfigurationError
-from creditguard.models import OnShort, rounded, to_credits
+from creditguard.models import OnOverrun, OnShort, Settle, rounded, to_credits
 
 T = TypeVar("T")
 
+NO_WAIT = Settle()
 DEFAULT_BASE_URL = "https://gateway.apimall.ai"
 
 
@@ -36,7 +37,8 @@ class Settings:
     on_short: OnShort = "abort"
     on_unreadable: OnShort | None = None
     keep: Decimal = Decimal(0)
-    settle: float = 0.0
+    settle: Settle = NO_WAIT
+    min_interval: float = 15.0
     max_age: float = 0.0
     log_format: Literal["json", "console"] | None = None
     jobs: Mapping[str, Decimal] = field(default_factory=dict)
@@ -54,6 +56,7 @@ VARIABLES = {
     "on_unreadable": "CREDITGUARD_ON_UNREADABLE",
     "keep": "CREDITGUARD_KEEP",
     "settle": "CREDITGUARD_SETTLE",
+    "min_interval": "CREDITGUARD_MIN_INTERVAL",
     "max_age": "CREDITGUARD_MAX_AGE",
     "log_format": "CREDITGUARD_LOG_FORMAT",
 }
@@ -110,7 +113,8 @@ def _settings(raw: Mapping[str, Any], jobs: Mapping[str, Any], name_of: Callable
         on_short=parsed("on_short", parse_policy, "abort"),
         on_unreadable=parsed("on_unreadable", parse_policy, None),
         keep=parsed("keep", _parse_keep, Decimal(0)),
-        settle=parsed("settle", parse_seconds, 0.0),
+        settle=parsed("settle", parse_settle, NO_WAIT),
+        min_interval=parsed("min_interval", parse_seconds, 15.0),
         max_age=parsed("max_age", parse_seconds, 0.0),
         log_format=parsed("log_format", _parse_log_format, None),
         jobs={job: rounded(to_credits(budget, f"[jobs.{job}] budget")) for job, budget in jobs.items()},
@@ -178,6 +182,38 @@ def parse_seconds(value: object, name: str) -> float:
     if not 0 <= seconds <= 604800:
         raise ConfigurationError(f"{name} must be a number of seconds, 0 or more, not {value!r}", name)
     return seconds
+
+
+def parse_settle(value: object, name: str) -> Settle:
+    """Seconds, or `stable`, or `stable:SECONDS` for another limit than a minute."""
+    if isinstance(value, str):
+        word, _, limit = value.strip().partition(":")
+        if word == "stable":
+            return Settle(parse_seconds(limit or 60, f"{name}, after 'stable:',"), stable=True)
+    try:
+        return Settle(parse_seconds(value, name))
+    except ConfigurationError:
+        message = f"{name} must be a number of seconds, 0 or more, or 'stable', or 'stable:120', not {value!r}"
+        raise ConfigurationError(message, name) from None
+
+
+def parse_overrun(value: object, name: str) -> OnOverrun:
+    """`warn` or `stop`."""
+    if value == "warn" or value == "stop":  # noqa: PLR1714 - narrows the type
+        return value
+    raise ConfigurationError(f"{name} must be 'warn' or 'stop', not {value!r}", name)
+
+
+def parse_thresholds(value: object, name: str) -> tuple[Decimal, ...]:
+    """Shares of a budget, in rising order, each once: more than 0, and at most 100."""
+    if isinstance(value, str) or not isinstance(value, Iterable):
+        raise ConfigurationError(f"{name} must be shares of the budget such as (0.5, 0.8, 1.0), not {value!r}", name)
+    shares = {rounded(to_credits(share, name)) for share in value}
+    if any(not 0 < share <= 100 for share in shares):
+        raise ConfigurationError(
+            f"{name} must be shares of the budget, more than 0 and at most 100, not {value!r}", name
+        )
+    return tuple(sorted(shares))
 
 
 def _parse_timeout(value: object, name: str) -> float:

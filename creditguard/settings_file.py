@@ -46,6 +46,7 @@ class _Merged(BaseSettings):
     on_unreadable: Any = None
     keep: Any = None
     settle: Any = None
+    min_interval: Any = None
     max_age: Any = None
     log_format: Any = None
     jobs: dict[str, _Job] = {}
@@ -80,7 +81,9 @@ def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
         merged = FromFile()
     except ValidationError as error:
         # A misspelt field first: what it leaves missing is not what has to be mended.
-        first = min(error.errors(include_url=False, include_input=False), key=lambda one: one["type"] != "extra_forbidden")
+        first = min(
+            error.errors(include_url=False, include_input=False), key=lambda one: one["type"] != "extra_forbidden"
+        )
         field = ".".join(str(part) for part in first["loc"])
         wrong = "is not a setting of creditguard" if first["type"] == "extra_forbidden" else f"is wrong: {first['msg']}"
         raise ConfigurationError(f"{field} in {path.name} {wrong}", field) from None

@@ -1,7 +1,8 @@
 """Run functions, coroutine functions, generators and async generators as guarded runs.
 
 Generators are stepped by hand, and not by `yield from`, so that `current_run()` is theirs while they run and never while
-their consumer does.
+their consumer does. So a run that is told to stop can throw its BudgetExceeded in, too, at the next step; a step of an
+async generator that is under way is cancelled.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def _coroutine(function: Callable[..., Awaitable[Any]], new_run: NewRun) -> Call
         run = new_run(args, kwargs)
         await run.aopen()
         try:
-            with current(run):
+            with current(run), run.stoppable():
                 result = await function(*args, **kwargs)
         except BaseException as error:
             await run.aclose(outcome_of(error))
@@ -87,6 +88,8 @@ def _generator(function: Callable[..., Generator[Any, Any, Any]], new_run: NewRu
 def _steps(inner: Generator[Any, Any, Any], run: Run) -> Generator[Any, Any, Any]:
     step: Callable[[], Any] = inner.__next__
     while True:
+        if run.stopped and (stop := run.thrown()):
+            step = functools.partial(inner.throw, stop)
         try:
             with current(run):
                 item = step()
@@ -112,8 +115,10 @@ def _async_generator(function: Callable[..., AsyncGenerator[Any, Any]], new_run:
             inner = function(*args, **kwargs)
             step: Callable[[], Awaitable[Any]] = inner.__anext__
             while True:
+                if run.stopped and (stop := run.thrown()):
+                    step = functools.partial(inner.athrow, stop)
                 try:
-                    with current(run):
+                    with current(run), run.stoppable():
                         item = await step()
                 except StopAsyncIteration:
                     break

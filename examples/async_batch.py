@@ -1,6 +1,6 @@
 """An asynchronous batch, at most four requests at a time, guarded as a decorated coroutine function.
 
-    python examples/async_batch.py 6
+python examples/async_batch.py 6
 """
 
 from __future__ import annotations

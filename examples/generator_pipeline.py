@@ -1,6 +1,6 @@
 """A generator pipeline: the run lasts from the first item that is asked for until the generator ends or is closed.
 
-    python examples/generator_pipeline.py 100
+python examples/generator_pipeline.py 100
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A job that knows nothing of creditguard: it generates a few images and prints what they cost.
 
-    creditguard run --budget 40 -- python examples/spend.py 4
+creditguard run --budget 40 -- python examples/spend.py 4
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """A synchronous batch, guarded as a block. Images cost 8 credits; the budget is worked out before anything is spent.
 
-    python examples/sync_batch.py 5
+python examples/sync_batch.py 5
 """
 
 from __future__ import annotations

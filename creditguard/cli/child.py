@@ -198,11 +198,11 @@ class Child:
                 return self._not_started(argv, error)
             finally:
                 os.close(lifeline_end)
+            for number in self._missed_keys():
+                self._send(number)
             _let_go_of_streams()
             for number in early:
                 self._handle(number)
-            for number in self._missed_keys():
-                self._send(number)
             return self._ended(self._wait())
         finally:
             self._clean_up()

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from creditguard import __version__
+from creditguard._version import __version__
 from creditguard.cli import exits, values
 
 
@@ -83,11 +83,36 @@ def build() -> argparse.ArgumentParser:
     command.add_argument(
         "--settle",
         metavar="TIME",
-        type=values.duration,
-        help="wait this long after CMD before the last reading (default 0)",
+        type=values.settle,
+        help="wait this long after CMD before the last reading (default 0), or 'stable': until two readings agree",
     )
     command.add_argument(
-        "--kill-after", metavar="TIME", type=values.duration, help="SIGKILL CMD this long after a signal told it to end"
+        "--watch",
+        metavar="TIME",
+        type=values.duration,
+        help="read the balance this often while CMD runs (at least 15s)",
+    )
+    command.add_argument(
+        "--threshold",
+        metavar="SHARE",
+        type=values.share,
+        action="append",
+        help="with --watch: log when this share of the budget is spent (default: 50%%, 80%% and 100%%)",
+    )
+    command.add_argument(
+        "--on-overrun",
+        choices=("warn", "stop"),
+        default="warn",
+        help="what to do when CMD goes over its budget: warn (default), or stop it: SIGTERM, after --kill-after SIGKILL",
+    )
+    command.add_argument(
+        "--stop-below", metavar="N", type=values.keep, help="with --watch: stop CMD when the account has less than this"
+    )
+    command.add_argument(
+        "--progress", action="store_true", help="with --watch, on a terminal: a line of what is spent, left and to come"
+    )
+    command.add_argument(
+        "--kill-after", metavar="TIME", type=values.duration, help="SIGKILL CMD this long after it was told to end"
     )
     command.add_argument("argv", metavar="CMD", nargs="*", help="the command and its arguments, after --")
 

@@ -12,27 +12,48 @@ from creditguard.run import Run
 VARIABLE = "CREDITGUARD_RECORD_FILE"
 
 
-def new_file() -> Path | None:
-    """An empty file that only this user can read or write; None where there is no place for one (then nothing is recorded)."""
-    try:
-        handle, name = tempfile.mkstemp(prefix="creditguard-", suffix=".record")
-    except OSError:
-        return None
-    os.close(handle)
-    return Path(name)
+class RecordFile:
+    """The file of one run. Read now and then while the command runs, and once more when it has ended."""
 
-
-def collect(path: Path, run: Run) -> list[str]:
-    """Add all that was recorded to the run, and remove the file; the lines that are no amounts, for a warning."""
-    odd = []
-    try:
-        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
-        path.unlink()
-    except OSError:
-        return ["the file is gone"]
-    for line in filter(None, map(str.strip, lines)):
+    def __init__(self) -> None:
+        self._read = 0
+        self.odd: list[str] = []
+        """The lines that are no amounts."""
         try:
-            run.record(line)
-        except ConfigurationError:
-            odd.append(line[:40])
-    return odd
+            handle, name = tempfile.mkstemp(prefix="creditguard-", suffix=".record")
+        except OSError:
+            self.path: Path | None = None  # no place for one: then nothing is recorded
+            return
+        os.close(handle)
+        self.path = Path(name)
+
+    def collect(self, run: Run) -> None:
+        """Add what was recorded since the last time. A line that is still being written waits for the next."""
+        if self.path is None:
+            return
+        try:
+            with self.path.open("rb") as file:
+                file.seek(self._read)
+                new = file.read()
+        except OSError:
+            self.odd.append("the file is gone")
+            return
+        whole = new[: new.rfind(b"\n") + 1]
+        self._read += len(whole)
+        for line in filter(None, map(str.strip, whole.decode("utf-8", "replace").splitlines())):
+            try:
+                run.record(line)
+            except ConfigurationError:
+                self.odd.append(line[:40])
+
+    def finish(self, run: Run) -> None:
+        """Add the rest, a last line without an end included, and remove the file."""
+        if self.path is None:
+            return
+        try:
+            with self.path.open("ab") as file:
+                file.write(b"\n")
+        except OSError:
+            pass  # gone: collect says so
+        self.collect(run)
+        self.path.unlink(missing_ok=True)

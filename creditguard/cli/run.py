@@ -6,16 +6,24 @@ import argparse
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
-from creditguard.cli import child, exits, records, say
+from creditguard._guard import guard
+from creditguard.cli import child, exits, say
 from creditguard.cli.preflight import guard_for, sink_for
+from creditguard.cli.records import VARIABLE, RecordFile
 from creditguard.cli.report_file import ReportFile, Stage
 from creditguard.cli.wait import WaitingSink, until_it_fits
 from creditguard.errors import CreditGuardError
 from creditguard.models import Outcome
+from creditguard.protocols import EventSink
 from creditguard.run import Run
+
+_GRACE = 10.0
+"""Seconds between SIGTERM and SIGKILL for a command that is stopped for going over its budget, without --kill-after."""
+_RECORDS_EVERY = 0.5
 
 
 class _Signalled(BaseException):
@@ -34,11 +42,11 @@ def run(options: argparse.Namespace) -> int:
     try:
         with _signals_raise():
             sink = WaitingSink(sink_for(options)) if options.wait else sink_for(options)
-            guard = guard_for(options, Path(options.argv[0]).name, sink, settle=options.settle)
+            own_guard = _guard(options, sink)
 
             def admitted() -> Run:
                 nonlocal guarded
-                guarded = guard.new_run()
+                guarded = own_guard.new_run()
                 guarded.open()
                 return guarded
 
@@ -67,22 +75,71 @@ def run(options: argparse.Namespace) -> int:
     return ended.code
 
 
+def _guard(options: argparse.Namespace, sink: EventSink) -> guard:
+    more = {} if options.threshold is None else {"thresholds": options.threshold}
+    return guard_for(
+        options,
+        Path(options.argv[0]).name,
+        sink,
+        settle=options.settle,
+        watch=options.watch,
+        on_overrun=options.on_overrun,
+        stop_below=options.stop_below,
+        **more,
+    )
+
+
 def _command(options: argparse.Namespace, guarded: Run) -> child.Ended:
+    record_file = RecordFile()
     environment = child.inherited_environment()
     environment["CREDITGUARD_RUN_ID"] = guarded.id
     environment["CREDITGUARD_BUDGET"] = f"{guarded.budget:f}"
-    record_file = records.new_file()
-    if record_file:
-        environment[records.VARIABLE] = str(record_file)
+    if record_file.path:
+        environment[VARIABLE] = str(record_file.path)
     try:
-        ended = child.run(options.argv, env=environment, kill_after=options.kill_after)
+        with child.Child(kill_after=options.kill_after) as command:
+            grace = _GRACE if options.kill_after is None else options.kill_after
+            guarded.on_overrun(lambda _: command.stop(grace))
+            with _attended(options, guarded, record_file):
+                ended = command.run(options.argv, env=environment)
     finally:
-        odd = records.collect(record_file, guarded) if record_file else []
-    for line in odd:
-        say(f"{records.VARIABLE}: not an amount of credits: {line}")
+        record_file.finish(guarded)
+    for line in record_file.odd:
+        say(f"{VARIABLE}: not an amount of credits: {line}")
     if ended.reason:
         say(ended.reason)
+    if guarded.stopped and ended.code == 0:
+        # We told it to end, and it did so in good order. That is no success of the job's.
+        return replace(ended, code=128 + signal.SIGTERM)
     return ended
+
+
+@contextmanager
+def _attended(options: argparse.Namespace, guarded: Run, record_file: RecordFile) -> Iterator[None]:
+    """While CMD runs, if it is watched: take in what it records, and show the meter if asked to."""
+    if not options.watch:
+        yield
+        return
+    from creditguard.attendant import attendant
+    from creditguard.cli.progress import Progress
+
+    running = True
+
+    def take_in() -> float | None:
+        if running:
+            record_file.collect(guarded)
+        return _RECORDS_EVERY if running else None
+
+    attendant.add(take_in, _RECORDS_EVERY)
+    progress = Progress(guarded) if options.progress and Progress.possible() else None
+    if progress:
+        attendant.add(progress.show, 0.0)
+    try:
+        yield
+    finally:
+        running = False
+        if progress:
+            progress.end()
 
 
 def _outcome(ended: child.Ended) -> Outcome:

@@ -43,6 +43,24 @@ def duration(text: str) -> float:
     return seconds
 
 
+def settle(text: str) -> float | str:
+    """Seconds, or `stable`, or `stable:` and a time: wait until two readings agree, but not longer than that."""
+    word, colon, limit = text.strip().partition(":")
+    if word != "stable":
+        return duration(text)
+    return f"stable:{duration(limit)}" if colon else word
+
+
+def share(text: str) -> Decimal:
+    """A share of the budget: `0.8` or `80%`."""
+    percent = text.endswith("%")
+    try:
+        amount = to_credits(text.removesuffix("%"), "it")
+    except ConfigurationError:
+        raise argparse.ArgumentTypeError(f"it must be a share of the budget such as 0.8 or 80%, not {text!r}") from None
+    return amount / 100 if percent else amount
+
+
 def exit_code(text: str) -> int:
     """An exit code, 0 to 255."""
     if not re.fullmatch(r"\d{1,3}", text, re.ASCII) or int(text) > 255:

@@ -1,4 +1,5 @@
-"""Where events go: to the host program's structlog, if it configured it, else to stdlib logging. Never to stdout.
+"""Where events go: to the host program's structlog, if it configured it, else to stdlib logging (in a Prefect run: to the
+run's log). Never to stdout.
 
 Nothing is configured here, and structlog is not even imported unless the host has done so: a library that calls
 `structlog.configure` breaks the logs of the program that it is a guest in.
@@ -33,8 +34,19 @@ class HostSink:
 def log_record(event: Event) -> None:
     """Through stdlib logging: `name {json}` as the message, so that no formatter loses a field, and each field as an
     attribute of the record, for formatters that make use of them."""
-    logger = logging.getLogger("creditguard")
+    logger = _prefect_run_log() or logging.getLogger("creditguard")
     level = _LEVELS[event.level]
     if logger.isEnabledFor(level):
         extra = {"event": event.name, **event.fields}
         logger.log(level, "%s %s", event.name, json.dumps(event.fields), extra=extra)
+
+
+def _prefect_run_log() -> logging.Logger | logging.LoggerAdapter[logging.Logger] | None:
+    """The log of the Prefect flow or task that this code runs in: what is logged elsewhere never reaches Prefect's server."""
+    context = sys.modules.get("prefect.context")
+    if context is None or not (context.TaskRunContext.get() or context.FlowRunContext.get()):
+        return None
+    from prefect.logging import get_run_logger
+
+    logger: logging.Logger | logging.LoggerAdapter[logging.Logger] = get_run_logger()
+    return logger

@@ -6,7 +6,7 @@ import os
 import time
 from datetime import datetime, timezone
 
-from creditguard import __version__
+from creditguard._version import __version__
 from creditguard.models import Balance
 from creditguard.sources import retries
 from creditguard.sources.apimall_checks import check_key, gateway

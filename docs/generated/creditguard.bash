@@ -37,6 +37,10 @@ _creditguard() {
         run:--short-code) mapfile -t COMPREPLY < <(compgen -W "" -- "$current"); return ;;
         run:--report-file) mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
         run:--settle) mapfile -t COMPREPLY < <(compgen -W "" -- "$current"); return ;;
+        run:--watch) mapfile -t COMPREPLY < <(compgen -W "" -- "$current"); return ;;
+        run:--threshold) mapfile -t COMPREPLY < <(compgen -W "" -- "$current"); return ;;
+        run:--on-overrun) mapfile -t COMPREPLY < <(compgen -W "warn stop" -- "$current"); return ;;
+        run:--stop-below) mapfile -t COMPREPLY < <(compgen -W "" -- "$current"); return ;;
         run:--kill-after) mapfile -t COMPREPLY < <(compgen -W "" -- "$current"); return ;;
         run:--wait) mapfile -t COMPREPLY < <(compgen -W "" -- "$current"); return ;;
         run:--interval) mapfile -t COMPREPLY < <(compgen -W "" -- "$current"); return ;;
@@ -64,7 +68,7 @@ _creditguard() {
     case $command in
         balance) words="-h --help --json" ;;
         check) words="-h --help --budget --name --keep --on-short --on-unreadable --account --ledger --label --short-code -q --quiet --json --systemd" ;;
-        run) words="-h --help --budget --name --keep --on-short --on-unreadable --account --ledger --label --short-code -q --quiet --report-file --settle --kill-after --wait --interval" ;;
+        run) words="-h --help --budget --name --keep --on-short --on-unreadable --account --ledger --label --short-code -q --quiet --report-file --settle --watch --threshold --on-overrun --stop-below --progress --kill-after --wait --interval" ;;
         wait) words="-h --help --budget --name --keep --on-short --on-unreadable --account --ledger --label --short-code -q --quiet --timeout --interval" ;;
         holds) words="-h --help --account --ledger --json list release" ;;
         history) words="-h --help --name --limit --account --ledger --json" ;;

@@ -382,3 +382,112 @@ def test_ledger_init(gateway, creditguard, tmp_path):
     assert (done.code, done.stdout) == (0, "the sqlite ledger is ready\n")
     assert path.exists()
     assert creditguard("ledger", "init", "--ledger", f"sqlite:///{tmp_path}").code == 69
+
+
+FAST = {"CREDITGUARD_MIN_INTERVAL": "0.05"}
+SPEND = f"{PYTHON} {Path(__file__).parents[2]}/examples/spend.py"
+
+
+def test_thresholds_while_the_command_runs(gateway, creditguard):
+    script = f"{SPEND} 9; sleep 1"
+    done = creditguard(
+        "run", "--budget", 80, "--watch", "0.1s", "--threshold", "50%", "--", "sh", "-c", script, env=FAST
+    )
+    assert done.code == 0
+    assert done.names == ["admitted", "threshold", "finished"]
+    assert done.events[1]["threshold"] == 0.5
+
+
+RUNAWAY = """
+import os, signal, subprocess, sys, time
+signal.signal(signal.SIGTERM, lambda *_: (print("cleaned up", flush=True), sys.exit(CODE)))
+grandchild = subprocess.Popen([sys.executable, "-c", "import signal, time; signal.signal(15, 1); time.sleep(60)"])
+print(grandchild.pid, flush=True)
+sys.path.insert(0, EXAMPLES)
+from apimall import client, generate
+with client() as api:
+    while True: generate(api, "more"); time.sleep(0.05)
+""".replace("EXAMPLES", repr(str(Path(__file__).parents[2] / "examples")))
+
+
+@pytest.mark.parametrize("code", [0, 5])
+def test_a_runaway_command_is_stopped_with_its_grandchildren(gateway, creditguard, report, code):
+    path, read = report
+    gateway.set_credits(100_000)
+    began = time.monotonic()
+    done = creditguard(
+        "run", "--budget", 30, "--watch", "0.2s", "--on-overrun", "stop", "--kill-after", "0.5s", "--report-file", path,
+        "--", PYTHON, "-c", RUNAWAY.replace("CODE", str(code)), env=FAST,
+    )  # fmt: skip
+    assert time.monotonic() - began < 15
+    pid, cleaned = done.stdout.split("\n")[:2]
+    assert cleaned == "cleaned up"
+    assert done.code == (code or 143)
+    assert "overrun" in done.names
+    assert (read()["stopped"], read()["over_budget"]) == (True, True)
+    wait_for(
+        lambda: not Path(f"/proc/{pid}/stat").exists() or "Z" in Path(f"/proc/{pid}/stat").read_text().split(")")[1][:3]
+    )
+    assert holds() == []
+
+
+def test_a_runaway_that_is_only_warned_about_is_left_alone(gateway, creditguard):
+    gateway.set_credits(1000)
+    done = creditguard(
+        "run", "--budget", 30, "--watch", "0.1s", "--", "sh", "-c", f"{SPEND} 9; sleep 1; exit 3", env=FAST
+    )
+    assert done.code == 3
+    assert done.names[-1] == "finished"
+    assert done.names.count("overrun") == 1
+    assert done.events[-1]["over_budget"] is True
+    assert done.events[-1]["outcome"] == "failed"
+
+
+def test_what_is_recorded_counts_while_the_command_runs(gateway, creditguard):
+    script = f"{PYTHON} -m creditguard record 50; sleep 60"
+    done = creditguard("run", "--budget", 30, "--watch", "30s", "--on-overrun", "stop", "--", "sh", "-c", script)
+    assert done.code == 143
+    assert done.seconds < 20
+    assert done.events[-1]["credits_recorded"] == 50
+
+
+def test_the_account_may_be_protected(gateway, creditguard):
+    done = creditguard(
+        "run",
+        "--budget",
+        100,
+        "--watch",
+        "0.1s",
+        "--stop-below",
+        60,
+        "--",
+        "sh",
+        "-c",
+        f"{SPEND} 9; sleep 60",
+        env=FAST,
+    )
+    assert done.code == 143
+    assert done.seconds < 20
+
+
+def test_progress_is_a_line_on_a_terminal_and_nothing_elsewhere(gateway):
+    import pty
+
+    command = [*RUN[:-2], "--watch", "0.1s", "--progress", "-q", "--", "sh", "-c", f"{SPEND} 5 >/dev/null; sleep 2"]
+    environment = {**os.environ, **FAST}
+    master, slave = pty.openpty()
+    process = subprocess.Popen(command, env=environment, stderr=slave, stdout=subprocess.DEVNULL)
+    os.close(slave)
+    shown = b""
+    try:
+        while block := os.read(master, 4096):
+            shown += block
+    except OSError:
+        pass  # the other end is closed: Linux says so
+    os.close(master)
+    assert process.wait(30) == 0
+    assert b"40 of 80 spent, 80 left" in shown
+    assert shown.endswith(b"\x1b[K")
+    done = subprocess.run(command, env=environment, capture_output=True, timeout=30)
+    assert b"\x1b" not in done.stderr
+    assert b"spent, " not in done.stderr

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from creditguard import ConfigurationError, InsufficientCredits, guard
@@ -147,6 +148,7 @@ VALUES = st.sampled_from(
 )
 
 
+@hypothesis_settings(deadline=None)  # where a file is read, pydantic is loaded
 @given(st.dictionaries(st.sampled_from(sorted(set(VARIABLES) - {"api_key_file"})), VALUES))
 def test_the_quick_reader_and_pydantics_agree(said):
     """For any environment: with an empty settings file, which takes the way through pydantic, and without one."""

@@ -18,6 +18,8 @@ EXAMPLES = [
     errors.InsufficientCredits(Decimal(80), Decimal(40), Decimal(40)),
     errors.BudgetExceeded(Decimal(90), Decimal(80), "credits", "nightly", "r1"),
     errors.BudgetExceeded(Decimal(90), Decimal(80)),
+    errors.BudgetExceeded(None, Decimal(80), "credits", "nightly", "r1", Decimal(4), Decimal(5)),
+    errors.BudgetExceeded(None, Decimal(80)),
     errors.BalanceUnavailable("no answer", "req_1", 500, 3.0),
     errors.AuthenticationError("key rejected", "req_1", 401),
     errors.RateLimited("wait", None, 429, 30.0),
@@ -53,6 +55,8 @@ def test_a_refusal_says_what_was_needed_and_what_was_there():
         "nightly: needs 80 credits, has 40, short by 40 (balance 120, 80 held by other runs, 5 to keep, account acct)"
     )
     assert str(EXAMPLES[3]) == "needs 80 credits, has 40, short by 40"
-    assert str(EXAMPLES[6]) == "no answer (request req_1)"
+    assert str(EXAMPLES[8]) == "no answer (request req_1)"
     assert str(EXAMPLES[4]) == "nightly: spent 90 credits of a budget of 80"
-    assert str(EXAMPLES[12]) == "no such file (ledger sqlite)"
+    assert str(EXAMPLES[6]) == "nightly: 4 credits are left on the account, fewer than 5"
+    assert str(EXAMPLES[7]) == "spent more credits of a budget of 80"
+    assert str(EXAMPLES[14]) == "no such file (ledger sqlite)"

@@ -361,6 +361,131 @@ def test_lease_lost_has_its_event():
     assert (event.name, event.level, event.fields["reason"]) == (events.LEASE_LOST, "error", "lapsed (ledger sqlite)")
 
 
+def test_waiting_stands_for_a_refusal():
+    refusal = events.refused(ADMITTED)
+    assert events.waiting(refusal) == events.Event(events.WAITING, "info", refusal.fields)
+
+
 def test_effects_are_plain_values():
     assert Now() == Now()
     assert TakeMark("a") != TakeMark("b")
+
+
+# settling
+
+STABLE = replace(ADMITTED, plan=replace(PLAN, settle=60.0, settle_stable=True))
+
+
+def read_at(second, amount):
+    """An exit reading, and what the clock says after it."""
+    return Reading(balance(amount)), second
+
+
+def test_stable_is_two_readings_that_agree():
+    readings = [*read_at(0.0, 110), None, *read_at(15.0, 100), None, *read_at(30.0, 100)]
+    walk = Walk(flow.leave(STABLE, ENDING), 0.0, *readings, ONE_MORE, None, None)
+    assert walk.kinds == [
+        "Now", "Read", "Now", "Sleep", "Read", "Now", "Sleep", "Read", "Now", "TakeMark", "Settle", "Emit"
+    ]  # fmt: skip
+    assert walk.effects[3] == Sleep(15.0)
+    assert (walk.result.report.settled, walk.result.report.credits_consumed) == (True, 20)
+
+
+def test_until_the_time_is_up():
+    readings = []
+    for second in (0.0, 15.1, 30.2, 45.3):
+        readings += [*read_at(second, 110 - int(second)), None]
+    walk = Walk(flow.leave(STABLE, ENDING), 0.0, *readings, *read_at(60.4, 50), ONE_MORE, None, None)
+    assert walk.kinds.count("Read") == 5
+    assert not walk.result.report.settled
+    assert walk.result.report.credits_consumed == 70
+
+
+def test_a_clock_that_stands_still_does_not_keep_us():
+    readings = [*read_at(0.0, 120), None] * 4
+    walk = Walk(flow.leave(STABLE, ENDING), 0.0, *readings, *read_at(0.0, 120), ONE_MORE, None, None)
+    assert walk.kinds.count("Sleep") == 4
+    assert not walk.result.report.settled
+
+
+def test_while_settling_a_reading_may_fail():
+    readings = [*read_at(0.0, 100), None, UNREAD, 15.0, None, *read_at(30.0, 100)]
+    walk = Walk(flow.leave(STABLE, ENDING), 0.0, *readings, ONE_MORE, None, None)
+    assert walk.result.report.settled
+    assert [event.name for event in walk.events] == [events.FINISHED]
+
+
+def test_but_not_all_of_them():
+    plan = replace(PLAN, settle=10.0, settle_stable=True, min_interval=10.0)
+    walk = Walk(
+        flow.leave(replace(ADMITTED, plan=plan), ENDING),
+        0.0,
+        UNREAD,
+        0.0,
+        None,
+        UNREAD,
+        10.0,
+        None,
+        ONE_MORE,
+        None,
+        None,
+    )
+    assert [event.name for event in walk.events] == [events.UNREADABLE, events.FINISHED]
+    assert not walk.result.report.settled
+
+
+def test_an_interrupt_while_settling_keeps_what_was_read():
+    interrupt = KeyboardInterrupt()
+    walk = Walk(flow.leave(STABLE, ENDING), 0.0, *read_at(0.0, 100), interrupt, None, None)
+    assert walk.result.interrupted is interrupt
+    assert (walk.result.report.balance_after, walk.result.report.settled) == (100, False)
+
+
+SURE = replace(ENDING, recorded=Decimal(20), pending=0)
+
+
+def test_a_record_that_the_account_confirms_ends_the_waiting():
+    walk = Walk(flow.leave(STABLE, SURE), 0.0, *read_at(0.0, 100), ONE_MORE, ONE_MORE, None, None)
+    assert walk.kinds == ["Now", "Read", "Now", "TakeMark", "TakeMark", "Settle", "Emit"]
+    assert walk.result.report.settled
+
+
+@pytest.mark.parametrize("mark", [replace(MARK, started=6), DOWN])
+def test_unless_others_may_explain_it(mark):
+    later = [None, *read_at(15.0, 100), mark]
+    walk = Walk(flow.leave(STABLE, SURE), 0.0, *read_at(0.0, 100), mark, *later, ONE_MORE, None, None)
+    assert walk.kinds.count("Read") == 2
+    assert walk.result.report.settled
+
+
+def test_or_no_ledger_can_tell():
+    admission = replace(STABLE, mark=None)
+    walk = Walk(flow.leave(admission, SURE), 0.0, *read_at(0.0, 100), None, *read_at(15.0, 100), None, None)
+    assert walk.kinds == ["Now", "Read", "Now", "Sleep", "Read", "Now", "Settle", "Emit"]
+
+
+def test_drift_has_its_event():
+    ending = replace(ENDING, recorded=Decimal(10))
+    walk = Walk(flow.leave(ADMITTED, ending), Reading(balance(100)), ONE_MORE, None, None, None)
+    drift, finished = walk.events
+    assert (drift.name, drift.level, drift.fields["drift"]) == (events.DRIFT, "warning", 10)
+    assert "somebody else" in drift.fields["reason"]
+    assert "had not settled" in drift.fields["reason"]
+    assert finished.fields["drift"] == 10
+
+
+def test_an_account_that_lost_less_than_was_recorded_is_drift_once_it_has_settled():
+    ending = replace(ENDING, recorded=Decimal(40), pending=0)
+    walk = Walk(flow.leave(ADMITTED, ending), Reading(balance(100)), ONE_MORE, None, None, None)
+    assert "lags" in walk.events[0].fields["reason"]
+    walk = Walk(flow.leave(ADMITTED, replace(ending, pending=2)), Reading(balance(100)), ONE_MORE, None, None)
+    assert [event.name for event in walk.events] == [events.FINISHED]
+
+
+def test_what_the_watch_says_has_its_events():
+    meter = events.Meter(Decimal(60), "account_delta", Decimal(20), Decimal("60.5"), 120.0, 30.2)
+    threshold = events.threshold(ADMITTED, Decimal("0.5"), meter)
+    assert (threshold.name, threshold.level) == (events.THRESHOLD, "warning")
+    assert (threshold.fields["threshold"], threshold.fields["balance_now"]) == (0.5, 60.5)
+    overrun = events.overrun(ADMITTED, "budget", meter, stopping=True)
+    assert (overrun.name, overrun.fields["cause"], overrun.fields["stopping"]) == (events.OVERRUN, "budget", True)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import decimal
+from dataclasses import replace
 from datetime import datetime, timezone
 from decimal import Decimal
 
@@ -12,7 +13,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from creditguard import policy
-from creditguard.models import Balance, Mark, Plan
+from creditguard.course import Course
+from creditguard.errors import BudgetExceeded
+from creditguard.models import Admission, Balance, Mark, Plan
 
 WHEN = datetime(2026, 1, 1, tzinfo=timezone.utc)
 credits_ = st.decimals(min_value=-(10**6), max_value=10**6, places=6)
@@ -116,9 +119,144 @@ class Cancelled(BaseException):
         (BaseException(), "failed"),
         (KeyboardInterrupt(), "cancelled"),
         (GeneratorExit(), "cancelled"),
+        (BudgetExceeded(Decimal(2), Decimal(1)), "cancelled"),
         (asyncio.CancelledError(), "cancelled"),
         (Cancelled(), "cancelled"),
     ],
 )
 def test_outcome_by_exception(error, outcome):
     assert policy.outcome_of(error) == outcome
+
+
+# settling
+
+NOW = replace(plan(80), settle=60.0)
+ADMITTED = Admission(NOW, 0.0, balance(120), Mark())
+ENDING = policy.Ending("succeeded", None, 10.0)
+
+
+def seen(*readings, course=None):
+    found = policy.Exit(course or Course.begin(Decimal(120), 0.0))
+    for amount, at in readings:
+        found.saw(balance(amount), at)
+    return found
+
+
+@pytest.mark.parametrize(
+    ("settle", "pending", "amount", "recorded", "settled"),
+    [
+        (0.0, None, 100, None, False),
+        (30.0, None, 100, None, True),
+        (0.0, 0, 100, None, True),
+        (30.0, 1, 100, None, False),
+        (30.0, None, 120, None, False),
+        (30.0, None, 120, 0, True),
+        (30.0, None, 120, 8, False),
+    ],
+)
+def test_settled_by_time_or_word(settle, pending, amount, recorded, settled):
+    admission = replace(ADMITTED, plan=replace(NOW, settle=settle))
+    ending = replace(ENDING, pending=pending, recorded=None if recorded is None else Decimal(recorded))
+    assert policy.settled_by_time(admission, ending, seen((amount, 11))) is settled
+
+
+def test_nothing_is_settled_that_was_not_read():
+    assert not policy.settled_by_time(ADMITTED, ENDING, policy.Exit())
+    assert not policy.settled_by_readings(ADMITTED, ENDING, policy.Exit())
+    assert not policy.agrees_with_record(ADMITTED, replace(ENDING, pending=0, recorded=Decimal(0)), policy.Exit())
+    unread = replace(ADMITTED, balance=None)
+    assert policy.settled_by_time(unread, ENDING, seen((100, 11)))
+
+
+def test_settled_by_readings_that_agree():
+    assert not policy.settled_by_readings(ADMITTED, ENDING, seen((100, 11)))
+    assert policy.settled_by_readings(ADMITTED, ENDING, seen((100, 11), (100, 12)))
+    assert not policy.settled_by_readings(ADMITTED, ENDING, seen((100, 11), (99, 12)))
+    assert not policy.settled_by_readings(ADMITTED, ENDING, seen((120, 11), (120, 12)))
+    assert not policy.settled_by_readings(ADMITTED, replace(ENDING, pending=1), seen((100, 11), (100, 12)))
+
+
+def test_a_pause_at_the_end_must_outlast_those_of_the_run():
+    course = Course.begin(Decimal(120), 0.0).seen(Decimal(110), 1.0).seen(Decimal(100), 6.0)
+    ending = replace(ENDING, course=course)
+    assert not policy.settled_by_readings(ADMITTED, ending, seen((90, 11), (90, 15), course=course))
+    assert policy.settled_by_readings(ADMITTED, ending, seen((90, 11), (90, 16), course=course))
+    long = replace(ending, course=replace(course, longest_pause=600.0))
+    assert policy.settled_by_readings(ADMITTED, long, seen((90, 11), (90, 71), course=course))
+
+
+def test_a_rise_while_settling_is_not_called_certain():
+    found = seen((90, 11), (100, 12), (100, 13))
+    found.settled, found.mark = True, Mark(started=1)
+    report = policy.report(ADMITTED, ENDING, found)
+    assert (report.credits_consumed, report.basis, report.settled, report.over_budget) == (
+        20,
+        "account_delta",
+        False,
+        None,
+    )
+    assert policy.report(ADMITTED, replace(ENDING, recorded=Decimal(20)), found).settled
+
+
+def test_the_course_goes_on_from_the_readings_before():
+    assert policy.course_until_exit(replace(ADMITTED, balance=None), ENDING) is None
+    assert policy.course_until_exit(ADMITTED, ENDING) == Course.begin(Decimal(120), 0.0)
+    course = Course.begin(Decimal(120), 0.0).seen(Decimal(90), 1.0).seen(Decimal(110), 2.0)
+    assert policy.course_until_exit(ADMITTED, replace(ENDING, course=course)) is course
+    found = seen((100, 11), course=course)
+    found.mark = Mark(started=1)
+    report = policy.report(ADMITTED, replace(ENDING, course=course, overran=True), found)
+    assert (report.basis, report.credits_consumed, report.consumed_at_least) == ("unknown", None, 40)
+    assert report.over_budget  # the watch saw it
+    unread = policy.Exit()
+    unread.saw(balance(100), 11)
+    assert unread.course == Course.begin(Decimal(100), 11)
+
+
+# the watch
+
+
+def test_what_has_been_spent_by_now():
+    before, fell = Decimal(120), Course.begin(Decimal(120), 0.0).seen(Decimal(90), 1.0)
+    rose = fell.seen(Decimal(95), 2.0)
+    assert policy.spending(before, Decimal(3), fell, 1) == policy.Spending(Decimal(3), "recorded")
+    assert policy.spending(None, None, fell, 0) == policy.Spending(None, "unknown")
+    assert policy.spending(before, None, None, 0).basis == "unknown"
+    assert policy.spending(before, None, fell, 0) == policy.Spending(Decimal(30), "account_delta")
+    assert policy.spending(before, None, fell, None) == policy.Spending(Decimal(30), "shared_account_delta")
+    assert policy.spending(before, None, rose, 1) == policy.Spending(None, "unknown")
+    assert policy.spending(before, None, rose, 0) == policy.Spending(Decimal(25), "at_least")
+
+
+def test_alarms_are_each_given_once():
+    watched = replace(plan(50), watch=1.0, thresholds=(Decimal("0.5"), Decimal(1)), stop_below=Decimal(60))
+    half = policy.alarms(watched, policy.Spending(Decimal(25), "account_delta"), Decimal(95))
+    assert half == policy.Alarms((Decimal("0.5"),))
+    bound = policy.alarms(watched, policy.Spending(Decimal(51), "shared_account_delta"), Decimal(69))
+    assert bound.without(half) == policy.Alarms((Decimal(1),), over_bound=True)
+    sure = policy.alarms(watched, policy.Spending(Decimal(61), "recorded"), Decimal(59))
+    said = half.together(bound.without(half))
+    assert sure.without(said) == policy.Alarms((), over_budget=True, low=True)
+    assert bound.without(said.together(sure)) == policy.Alarms()
+    assert policy.alarms(watched, policy.Spending(None, "unknown"), None) == policy.Alarms()
+    assert policy.alarms(replace(watched, watch=0.0), policy.Spending(Decimal(30), "recorded"), None) == policy.Alarms()
+
+
+def test_only_what_is_sure_stops():
+    spent, low = policy.Spending(Decimal(51), "recorded"), Decimal(5)
+    warn, stop = plan(50), replace(plan(50), on_overrun="stop")
+    assert policy.stop(warn, policy.Alarms(over_budget=True), spent, low) is None
+    assert policy.stop(stop, policy.Alarms(over_bound=True), spent, low) is None
+    error = policy.stop(stop, policy.Alarms(over_budget=True), spent, low)
+    assert (error.spent, error.budget, error.stop_below) == (51, 50, None)
+    error = policy.stop(replace(warn, stop_below=Decimal(10)), policy.Alarms(low=True), spent, low)
+    assert (error.balance, error.stop_below) == (5, 10)
+    assert not warn.may_stop
+    assert stop.may_stop
+    assert replace(warn, stop_below=Decimal(10)).may_stop
+
+
+def test_the_tolerance_of_drift():
+    assert policy.drift_tolerance(plan(50), Decimal(20)) == 1
+    assert policy.drift_tolerance(plan(50), Decimal(-500)) == 5
+    assert policy.drift_tolerance(replace(plan(50), drift_tolerance=Decimal(0)), Decimal(500)) == 0
