@@ -1,0 +1,83 @@
+"""A gate for flows: the pre-flight question alone, without a hold."""
+
+from __future__ import annotations
+
+from typing import Any, Literal, TypeAlias
+
+from prefect import task
+from prefect.cache_policies import NO_CACHE
+
+from creditguard import _guard
+from creditguard.errors import ConfigurationError, InsufficientCredits
+from creditguard.models import Admission, Amount
+from creditguard.prefect.blocks import ApiMallCredentials
+from creditguard.prefect.guards import guard
+from creditguard.prefect.states import refusal_state, retry_unless_short
+
+OnShortGate: TypeAlias = Literal["fail", "cancel", "skip", "warn"]
+
+
+def credit_gate(
+    name: str,
+    budget: Amount | None = None,
+    on_short: OnShortGate = "fail",
+    credentials: ApiMallCredentials | None = None,
+    **options: Any,
+) -> Any:
+    """Ask whether the account can carry `budget` now, holds of other runs included. None when it can; when it is short:
+
+    "fail"    raises InsufficientCredits
+    "cancel"  a Cancelled state, for the flow or the task to return
+    "skip"    a Completed state by the name Skipped, likewise
+    "warn"    None all the same, after the event creditguard.short
+
+        if refusal := credit_gate("nightly-enrich", budget=500, on_short="skip"):
+            return refusal
+
+    `name` is the job's, for events and for its budget in the settings file; `options` are those of `guard` (keep, account,
+    labels, ...). A balance that cannot be read is raised, unless on_unreadable (which follows on_short) is "warn".
+
+    The gate holds nothing. To make sure of the credits, put `guard` around what spends them.
+    """
+    return _answer(_question(name, budget, on_short, credentials, options).ask(), on_short)
+
+
+async def acredit_gate(
+    name: str,
+    budget: Amount | None = None,
+    on_short: OnShortGate = "fail",
+    credentials: ApiMallCredentials | None = None,
+    **options: Any,
+) -> Any:
+    """As `credit_gate`, without blocking the event loop."""
+    return _answer(await _question(name, budget, on_short, credentials, options).aask(), on_short)
+
+
+# Never from the cache: the answer of a minute ago is no answer. Retries, where there are any, are for what retrying can mend.
+credit_gate_task = task(
+    credit_gate,
+    name="credit-gate",
+    task_run_name="credit-gate-{name}",
+    cache_policy=NO_CACHE,
+    retry_condition_fn=retry_unless_short,
+)
+"""`credit_gate` as a task, for other tasks to wait for: those that do so do not run when it fails or is cancelled."""
+
+
+def _question(
+    name: str, budget: Amount | None, on_short: str, credentials: ApiMallCredentials | None, options: dict[str, Any]
+) -> _guard.guard:
+    if on_short not in {"fail", "cancel", "skip", "warn"}:
+        message = f"on_short must be 'fail', 'cancel', 'skip' or 'warn', not {on_short!r}"
+        raise ConfigurationError(message, "on_short")
+    make = guard if credentials is None else credentials.guard
+    return make(name, budget=budget, on_short="warn" if on_short == "warn" else "abort", **options)
+
+
+def _answer(admission: Admission, on_short: OnShortGate) -> Any:
+    refusal = admission.refusal
+    if refusal is None:
+        return None
+    if isinstance(refusal, InsufficientCredits) and on_short != "warn":
+        return refusal_state(refusal, on_short)
+    raise refusal
