@@ -48,7 +48,8 @@ lint: $(VENV)/.installed ## Lint, format and import contracts
 
 types: $(VENV)/.installed ## mypy --strict, and pyright's completeness of the public types
 	$(BIN)/mypy
-	$(BIN)/basedpyright --ignoreexternal --verifytypes creditguard
+	@rm -rf build/typed && $(BIN)/python -m pip install -q --no-deps --target build/typed . && rm -r build/typed/creditguard/airflow build/typed/creditguard/prefect
+	PYTHONPATH=build/typed $(BIN)/basedpyright --pythonpath $(BIN)/python --ignoreexternal --verifytypes creditguard
 
 coverage: $(VENV)/.installed ## Branch coverage; layers 0 and 1 must be complete
 	$(BIN)/coverage erase

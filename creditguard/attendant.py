@@ -98,4 +98,4 @@ class Attendant:
                         return entry
 
 
-attendant = Attendant()
+attendant: Attendant = Attendant()

@@ -201,5 +201,5 @@ class LeaseLost(LedgerError):
 
     def __init__(self, message: str, ledger: str | None = None, run_id: str | None = None) -> None:
         super().__init__(message, ledger)
-        self.args = (message, ledger, run_id)
+        self.args: tuple[str | None, ...] = (message, ledger, run_id)
         self.run_id = run_id

@@ -32,10 +32,10 @@ class Leases:
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
-        self.immediate = ledger.ttl is None
+        self.immediate: bool = ledger.ttl is None
         """The ledger never waits: it may be asked in an event loop."""
         self._interval = (ledger.ttl or 0.0) / 3
-        self.ever_answered = False
+        self.ever_answered: bool = False
         self.reset_after_fork()
         forks.register(self)
 

@@ -100,4 +100,4 @@ class Runtime:
         return self._leases[url], named is None
 
 
-runtime = Runtime()
+runtime: Runtime = Runtime()

@@ -46,15 +46,15 @@ class Account:
     """One prepaid account. The first six attributes may be set at any time."""
 
     def __init__(self, amount: int, clock: Callable[[], float] = time.monotonic) -> None:
-        self.submit_cost = 8  # what a submit costs unless it says otherwise
-        self.refund_delay = 0.0  # seconds between a task's failure and its refund
-        self.task_seconds = 0.0  # how long a task is pending
-        self.allow_negative = False  # whether the pool may be overdrawn
-        self.lag = 0  # how many readings the balance shown is behind
-        self.fail_next = 0  # how many of the next submits become failed tasks
-        self.balance_reads = 0
-        self.spent = 0  # by submits; what strangers drain is not in it
-        self.refunded = 0
+        self.submit_cost: int = 8  # what a submit costs unless it says otherwise
+        self.refund_delay: float = 0.0  # seconds between a task's failure and its refund
+        self.task_seconds: float = 0.0  # how long a task is pending
+        self.allow_negative: bool = False  # whether the pool may be overdrawn
+        self.lag: int = 0  # how many readings the balance shown is behind
+        self.fail_next: int = 0  # how many of the next submits become failed tasks
+        self.balance_reads: int = 0
+        self.spent: int = 0  # by submits; what strangers drain is not in it
+        self.refunded: int = 0
         self._pool = amount
         self._seen = deque([amount], maxlen=MAX_LAG + 1)  # the pool at each reading
         self._tasks: dict[str, Task] = {}

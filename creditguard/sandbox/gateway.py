@@ -39,7 +39,7 @@ class Gateway:
         port: int = 0,
         tls: ssl.SSLContext | None = None,
     ) -> None:
-        self.key = key or f"sk-{secrets.token_hex(24)}"
+        self.key: str = key or f"sk-{secrets.token_hex(24)}"
         self._account = Account(whole("credits", credits, -LIMIT))
         self._faults = FaultScript()
         self._api = Api(self._account, self._faults, self.key)

@@ -33,7 +33,7 @@ class ApiMall:
         self._url = place.url
         self._where = place.netloc
         self._request = build_request(place, self._secret, __version__)
-        self.account = self._secret.digest(SOURCE, self._url)
+        self.account: str = self._secret.digest(SOURCE, self._url)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(account={self.account!r}, base_url={self._url!r})"

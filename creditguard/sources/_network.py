@@ -18,6 +18,7 @@ from typing import Any, TypeAlias
 import anyio
 import httpcore
 
+
 Options: TypeAlias = "Iterable[httpcore.SOCKET_OPTION] | None"
 
 
@@ -138,7 +139,7 @@ class Lookup:
     """The addresses of a host; looked up in a thread that nothing waits for, unless the host is an address already."""
 
     def __init__(self, host: str, port: int) -> None:
-        self.done = threading.Event()
+        self.done: threading.Event = threading.Event()
         self._found: list[str] = []
         try:
             self._look(host, port, socket.AI_NUMERICHOST)
