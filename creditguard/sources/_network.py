@@ -18,7 +18,6 @@ from typing import Any, TypeAlias
 import anyio
 import httpcore
 
-
 Options: TypeAlias = "Iterable[httpcore.SOCKET_OPTION] | None"
 
 

@@ -24,9 +24,9 @@ import httpcore
 from anyio.lowlevel import RunVar
 
 from creditguard import forks
+from creditguard.sources._network import AsyncBackend, Backend, NoAddressError
 from creditguard.sources.environment import EnvironmentUnusableError, Proxy, proxy_for, tls_context
 from creditguard.sources.exchange import LIMIT, Failure, Reply, Request
-from creditguard.sources._network import AsyncBackend, Backend, NoAddressError
 
 KEPT_OPEN = 5.0
 """Seconds for which an idle connection may be used again: less than servers and firewalls allow, so it is hardly ever one that
