@@ -42,6 +42,7 @@ class Leases:
     def reset_after_fork(self) -> None:
         """Start with no holds and no thread: the parent's are the parent's."""
         self._lock = threading.Lock()
+        self._asked: set[str] = set()
         self._held: set[str] = set()
         self._listeners: dict[str, WeakMethod[Callable[[LeaseLost], None]]] = {}
         self._attended = False
@@ -62,13 +63,16 @@ class Leases:
         return self.ledger.sweep(account)
 
     def reserve(self, hold: Hold, *, available: int | None, mark: Mark | None) -> Grant:
-        if not self.immediate:
-            # Noted before it is asked for: an answer that is lost may stand for a hold that was taken, and must be renewed.
-            self._note(hold.id)
+        if self.immediate:
+            return self.ledger.reserve(hold, this_process(), available=available, mark=mark)
+        # Asked first: an answer that is lost may stand for a hold that was taken, and the lease must go on. Held only once it
+        # is granted: a renewal in between would not find it, and take it for lost.
+        self._ask(hold.id)
         grant = self.ledger.reserve(hold, this_process(), available=available, mark=mark)
-        if not grant.admitted:
-            with self._lock:
-                self._held.discard(hold.id)
+        with self._lock:
+            self._asked.discard(hold.id)
+            if grant.admitted:
+                self._held.add(hold.id)
         return grant
 
     def release(self, run_id: str) -> bool:
@@ -79,9 +83,9 @@ class Leases:
         self._forget(report.run_id)
         self.ledger.settle(report.run_id, report.account, report.to_dict())
 
-    def _note(self, run_id: str) -> None:
+    def _ask(self, run_id: str) -> None:
         with self._lock:
-            self._held.add(run_id)
+            self._asked.add(run_id)
             if self._attended:
                 return
             self._attended = True
@@ -89,17 +93,20 @@ class Leases:
 
     def _forget(self, run_id: str) -> None:
         with self._lock:
+            self._asked.discard(run_id)
             self._held.discard(run_id)
             self._listeners.pop(run_id, None)
 
     def _renew(self) -> float | None:
         with self._lock:
-            if not self._held:
+            if not self._held and not self._asked:
                 self._attended = False
                 return None
         try:
             self._give_back_vanished()
-            lost = self.ledger.renew(this_process(), list(self._held))
+            with self._lock:
+                held = list(self._held)
+            lost = self.ledger.renew(this_process(), held)
         except LedgerError:
             # Perhaps a restart. Whether the lease outlived it, the ledger will say when it answers again.
             return min(_RETRY, self._interval)
