@@ -6,8 +6,7 @@ A flow is a generator: it yields an effect and is sent the outcome, or is thrown
 from __future__ import annotations
 
 from collections.abc import Generator
-from dataclasses import dataclass
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from creditguard.events import Event
 from creditguard.models import Grant, Hold, Mark, Reading, Report
@@ -15,25 +14,21 @@ from creditguard.models import Grant, Hold, Mark, Reading, Report
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Now:
+class Now(NamedTuple):
     """Monotonic seconds."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sleep:
+class Sleep(NamedTuple):
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Read:
+class Read(NamedTuple):
     """Mark the ledger (if `marked`), then read the balance."""
 
     marked: bool
 
 
-@dataclass(frozen=True, slots=True)
-class Recent:
+class Recent(NamedTuple):
     """A reading that another process published within `max_age` seconds, or whether it is this one's turn to read."""
 
     account: str
@@ -41,41 +36,34 @@ class Recent:
     claim: float
 
 
-@dataclass(frozen=True, slots=True)
-class Publish:
+class Publish(NamedTuple):
     account: str
     reading: Reading
 
 
-@dataclass(frozen=True, slots=True)
-class TakeMark:
+class TakeMark(NamedTuple):
     account: str
 
 
-@dataclass(frozen=True, slots=True)
-class Reserve:
+class Reserve(NamedTuple):
     hold: Hold
     available: int | None
     mark: Mark | None
 
 
-@dataclass(frozen=True, slots=True)
-class Sweep:
+class Sweep(NamedTuple):
     account: str
 
 
-@dataclass(frozen=True, slots=True)
-class Release:
+class Release(NamedTuple):
     run_id: str
 
 
-@dataclass(frozen=True, slots=True)
-class Settle:
+class Settle(NamedTuple):
     report: Report
 
 
-@dataclass(frozen=True, slots=True)
-class Emit:
+class Emit(NamedTuple):
     event: Event
 
 

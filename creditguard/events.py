@@ -6,9 +6,8 @@ what is not known is null.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from decimal import Decimal
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 from creditguard.errors import BalanceUnavailable, CreditGuardError, LedgerError
 from creditguard.models import Admission, Plan, Report, SpentBasis, to_json
@@ -38,8 +37,7 @@ Cause: TypeAlias = Literal["budget", "stop_below"]
 """What a run ran over: its own budget, or what was to be left on the account."""
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
+class Event(NamedTuple):
     """One event: its name, its level, and its fields as plain JSON values."""
 
     name: str
@@ -110,8 +108,7 @@ def lease_lost(admission: Admission, error: LedgerError) -> Event:
     return Event(LEASE_LOST, "error", fields)
 
 
-@dataclass(frozen=True, slots=True)
-class Meter:
+class Meter(NamedTuple):
     """What the watch knows of a run at one time: the fields that its events share."""
 
     spent: Decimal | None

@@ -13,7 +13,8 @@ goes wrong in `leave` is raised: it becomes an event and a gap in the report, fo
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from creditguard import events, policy
 from creditguard.effects import (
@@ -211,8 +212,7 @@ def _give_back(plan: Plan) -> Flow[None]:
         pass  # its lease will end by itself, and what is under way says more
 
 
-@dataclass(frozen=True, slots=True)
-class Closing:
+class Closing(NamedTuple):
     """A report, and what interrupted the reading of it, if anything did (a second Ctrl-C, a cancelled task)."""
 
     report: Report

@@ -6,8 +6,8 @@ The rules are in `policy`; here is the state that they are applied to, under a l
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
 from decimal import Decimal
+from typing import NamedTuple
 
 from creditguard import events, policy
 from creditguard.course import Course
@@ -16,8 +16,7 @@ from creditguard.events import Event
 from creditguard.models import EXACT, Admission, Mark, Plan, whole
 
 
-@dataclass(frozen=True, slots=True)
-class Findings:
+class Findings(NamedTuple):
     """Events to log, and why the run is to stop, if it is."""
 
     events: tuple[Event, ...] = ()

@@ -117,8 +117,7 @@ class Balance:
     source: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(NamedTuple):
     """Where an account's totals stood at one instant; they only ever grow.
 
     `admitted` and `released` are micro-credits: their difference is what live runs hold. `started` and `ended` count runs:
@@ -131,8 +130,7 @@ class Mark:
     ended: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
+class Reading(NamedTuple):
     """A balance, with the mark that the ledger showed *before* the balance was asked for (None: no ledger was asked)."""
 
     balance: Balance
@@ -164,8 +162,7 @@ class Hold:
     labels: Mapping[str, Label] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, slots=True)
-class Grant:
+class Grant(NamedTuple):
     """A ledger's answer to a reservation: whether the hold was taken, and what others held (micro-credits, counted from the
     mark that came with the request: what has been released since the balance was asked for still counts)."""
 
@@ -173,8 +170,7 @@ class Grant:
     held_by_others: int
 
 
-@dataclass(frozen=True, slots=True)
-class LiveHold:
+class LiveHold(NamedTuple):
     """A row of `creditguard holds`: a hold, who owns it, since when (UTC), and until when its lease runs."""
 
     hold: Hold

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import NamedTuple
 
 from creditguard.course import Course
 from creditguard.errors import BudgetExceeded
@@ -45,8 +46,7 @@ from creditguard.models import (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(NamedTuple):
     """What the pre-flight arithmetic says. `shortfall` is 0 when the budget fits."""
 
     headroom: Decimal
@@ -78,8 +78,7 @@ def overlapping(before: Mark | None, after: Mark | None) -> int | None:
     return max((before.started - before.ended) + (after.started - before.started) - 1, 0)
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(NamedTuple):
     """What a run consumed, as far as its balances, its own record and the ledger tell."""
 
     delta: Decimal | None
@@ -139,8 +138,7 @@ def drifted(plan: Plan, report: Report) -> bool:
 # The watch
 
 
-@dataclass(frozen=True, slots=True)
-class Spending:
+class Spending(NamedTuple):
     """What a run has spent by now, and how sure that is."""
 
     spent: Decimal | None
@@ -165,8 +163,7 @@ def spending(before: Decimal | None, recorded: Decimal | None, course: Course | 
     return Spending(max(delta, ZERO), "at_least") if course.rose else Spending(delta, "account_delta")
 
 
-@dataclass(frozen=True, slots=True)
-class Alarms:
+class Alarms(NamedTuple):
     """What is to be said about a run, or has been said: each thing once."""
 
     thresholds: tuple[Decimal, ...] = ()

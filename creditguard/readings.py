@@ -12,8 +12,7 @@ Threads share with threads, and the tasks of an event loop with each other.
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
 from creditguard import forks
 from creditguard.errors import BalanceUnavailable, CreditGuardError, LedgerError, SourceError
@@ -33,8 +32,7 @@ class _Signal(Protocol):
 SignalT = TypeVar("SignalT", bound=_Signal)
 
 
-@dataclass(frozen=True, slots=True)
-class _Answer:
+class _Answer(NamedTuple):
     """What the leader found, for everyone in the batch."""
 
     mark: Mark | LedgerError | None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from creditguard import forks
 from creditguard.drivers import Ports
@@ -14,8 +14,7 @@ from creditguard.readings import Readings
 from creditguard.settings import Settings
 
 
-@dataclass(frozen=True, slots=True)
-class Wiring:
+class Wiring(NamedTuple):
     """What a run is performed on, and the names that its events carry."""
 
     ports: Ports

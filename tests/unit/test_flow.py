@@ -282,7 +282,7 @@ def test_asking_without_a_ledger():
 
 ADMITTED = Admission(PLAN, 10.0, balance(120), MARK, Decimal(0), Decimal(120), Decimal(0))
 ENDING = Ending("succeeded", None, 13.5)
-ONE_MORE = replace(MARK, started=4)
+ONE_MORE = MARK._replace(started=4)
 
 
 def test_leaving_reads_settles_and_reports():
@@ -297,7 +297,7 @@ def test_leaving_reads_settles_and_reports():
 
 
 def test_others_on_the_account_make_it_an_upper_bound():
-    walk = Walk(flow.leave(ADMITTED, ENDING), Reading(balance(100)), replace(MARK, started=6), None, None)
+    walk = Walk(flow.leave(ADMITTED, ENDING), Reading(balance(100)), MARK._replace(started=6), None, None)
     assert (walk.result.report.basis, walk.result.report.overlapping_runs) == ("shared_account_delta", 2)
 
 
@@ -450,7 +450,7 @@ def test_a_record_that_the_account_confirms_ends_the_waiting():
     assert walk.result.report.settled
 
 
-@pytest.mark.parametrize("mark", [replace(MARK, started=6), DOWN])
+@pytest.mark.parametrize("mark", [MARK._replace(started=6), DOWN])
 def test_unless_others_may_explain_it(mark):
     later = [None, *read_at(15.0, 100), mark]
     walk = Walk(flow.leave(STABLE, SURE), 0.0, *read_at(0.0, 100), mark, *later, ONE_MORE, None, None)
