@@ -41,6 +41,29 @@ test-stress: $(VENV)/.installed ## The ledgers under fire: processes killed at r
 test-prefect: .venv-prefect/.installed ## Prefect itself: flows, tasks, gates, cancellation, the block
 	timeout -k 10 600 .venv-prefect/bin/python -m pytest -q tests/prefect $(TEST_ARGS)
 
+.venv-airflow/.installed: $(VENV)/.package
+	$(BIN)/python -m pip install -q uv
+	$(BIN)/uv venv -q --clear --python $(BIN)/python .venv-airflow
+	$(BIN)/uv pip install -q --python .venv-airflow/bin/python 'apache-airflow==3.3.2' pytest pytest-timeout jsonschema -e .
+	@touch $@
+
+.venv-airflow2/.installed: $(VENV)/.package
+	$(BIN)/python -m pip install -q uv
+	$(BIN)/uv venv -q --clear --python $(BIN)/python .venv-airflow2
+	$(BIN)/uv pip install -q --python .venv-airflow2/bin/python 'apache-airflow==2.11.2' apache-airflow-providers-standard pytest pytest-timeout jsonschema -e .
+	@touch $@
+
+AIRFLOW_ARGS := -q -o filterwarnings=default --ignore tests/airflow/test_standalone.py tests/airflow
+
+test-airflow: .venv-airflow/.installed ## Airflow 3 itself: gate, guarded tasks, sensor, kills, no key anywhere
+	timeout -k 10 600 .venv-airflow/bin/python -m pytest $(AIRFLOW_ARGS) $(TEST_ARGS)
+
+test-airflow2: .venv-airflow2/.installed ## The same on Airflow 2.11
+	timeout -k 10 600 .venv-airflow2/bin/python -m pytest $(AIRFLOW_ARGS) $(TEST_ARGS)
+
+test-airflow-standalone: .venv-airflow/.installed ## Airflow's real scheduler, triggerer and executor: kills, deferral, log files
+	timeout -k 30 900 .venv-airflow/bin/python -m pytest -q -o filterwarnings=default tests/airflow/test_standalone.py $(TEST_ARGS)
+
 lint: $(VENV)/.installed ## Lint, format and import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -67,9 +90,9 @@ shell-files: $(VENV)/.installed ## Make the completion scripts and the man page 
 	$(BIN)/creditguard completion fish >docs/generated/creditguard.fish
 	$(BIN)/creditguard completion man >docs/generated/creditguard.1
 
-check: lint types coverage test-stress ## All that CI runs
+check: lint types coverage test-stress test-prefect test-airflow test-airflow2 test-airflow-standalone ## All that CI runs
 
 clean: ## Remove what was installed and built
 	rm -rf $(VENV) .venv-* build dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 
-.PHONY: help install demo test test-stress test-prefect lint types coverage bench shell-files check clean
+.PHONY: help install demo test test-stress test-prefect test-airflow test-airflow2 test-airflow-standalone lint types coverage bench shell-files check clean

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from decimal import Decimal
+from importlib import import_module
 from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
@@ -172,7 +175,12 @@ class guard:  # noqa: N801 - read at its place of use: `with guard(...)`, `@guar
         return self._make_run(plan, wiring.ports)
 
     def _make_run(self, plan: Plan, ports: Ports) -> Run:
-        """For guards of other kinds, whose runs know more."""
+        """For guards of other kinds, whose runs know more. In a task of Airflow that is every guard: it takes its labels from
+        there, is settled when the task is killed, and is not retried when short."""
+        if "airflow" in sys.modules:
+            with suppress(ImportError):  # an Airflow without what the extra needs
+                run: Run = import_module("creditguard.airflow.runs").make_run(plan, ports)
+                return run
         return Run(plan, ports)
 
     def ask(self) -> Admission:

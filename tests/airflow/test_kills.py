@@ -1,0 +1,138 @@
+"""SIGTERM while a guard is open in a task, without the engine around it: what `creditguard.airflow.kills` does."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from types import SimpleNamespace
+
+import pytest
+
+
+@pytest.fixture
+def airflows_handler(airflow, gateway, monkeypatch: pytest.MonkeyPatch) -> Iterator[list[int]]:
+    """As in a task of Airflow 3, whose handler calls `on_kill` and returns; what it was called with."""
+    called: list[int] = []
+    task = SimpleNamespace(dag_id="dag", task_id="task", run_id="run", try_number=1, map_index=-1)
+    monkeypatch.setattr("creditguard.airflow.runs.current_context", lambda: {"ti": task})
+    before = signal.signal(signal.SIGTERM, lambda number, _: called.append(number))
+    yield called
+    signal.signal(signal.SIGTERM, before)
+
+
+def terminate() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+    time.sleep(10)
+
+
+def test_settles_calls_airflows_handler_and_ends_the_job(airflows_handler, holds, events) -> None:
+    from creditguard.airflow import guard
+
+    handler = signal.getsignal(signal.SIGTERM)
+    with pytest.raises(SystemExit) as ended, guard("job", budget=3, conn_id="apimall_default") as run:
+        assert signal.getsignal(signal.SIGTERM) is not handler
+        run.record(2)
+        terminate()
+    assert ended.value.code == 128 + signal.SIGTERM
+    assert airflows_handler == [signal.SIGTERM]
+    assert (run.report.outcome, run.report.credits_recorded, run.report.balance_after) == ("cancelled", 2, 100)
+    assert [event["event"] for event in events] == ["admitted", "finished"]
+    assert holds() == []
+    assert signal.getsignal(signal.SIGTERM) is handler
+
+
+def test_a_gateway_that_hangs_does_not_keep_the_hold(airflows_handler, gateway, holds) -> None:
+    from creditguard.airflow import guard
+
+    with pytest.raises(SystemExit), guard("job", budget=3, conn_id="apimall_default", settle=60) as run:
+        gateway.fault(delay=4)
+        began = time.monotonic()
+        terminate()
+    took = time.monotonic() - began
+    time.sleep(max(began + 4.5 - time.monotonic(), 0))  # until the gateway has come to, and is in nobody else's way
+    assert took < 3.5
+    assert run.report.balance_after is None
+    assert holds() == []
+
+
+def test_a_lock_that_the_job_holds_is_no_deadlock(airflows_handler, holds) -> None:
+    from creditguard.airflow import guard
+
+    with pytest.raises(SystemExit), guard("job", budget=3, conn_id="apimall_default") as run:
+        run._ports.leases._lock.acquire()
+        try:
+            terminate()
+        finally:
+            run._ports.leases._lock.release()
+    assert run.report.outcome == "cancelled"
+    assert holds() == []
+
+
+def test_nested_runs_and_those_of_threads_are_settled(airflows_handler, holds) -> None:
+    from creditguard.airflow import guard
+
+    runs, entered, leave = [], threading.Event(), threading.Event()
+
+    def elsewhere() -> None:
+        with guard("thread", budget=1, conn_id="apimall_default") as run:
+            runs.append(run)
+            entered.set()
+            leave.wait(20)
+
+    one = guard("nested", budget=2, conn_id="apimall_default")
+    thread = threading.Thread(target=elsewhere)
+    with pytest.raises(SystemExit), one as outer, one as inner:
+        runs += [outer, inner]
+        thread.start()
+        entered.wait(20)
+        terminate()
+    leave.set()
+    thread.join()
+    assert [run.report.outcome for run in runs] == ["cancelled"] * 3
+    assert holds() == []
+
+
+def test_asynchronous_runs_are_settled(airflows_handler, holds, events) -> None:
+    from creditguard.airflow import guard
+
+    async def job() -> None:
+        async with guard("job", budget=3, conn_id="apimall_default"):
+            os.kill(os.getpid(), signal.SIGTERM)
+            await asyncio.sleep(10)
+
+    with pytest.raises(SystemExit):
+        asyncio.run(job())
+    assert [(event["event"], event.get("outcome")) for event in events] == [
+        ("admitted", None),
+        ("finished", "cancelled"),
+    ]
+    assert holds() == []
+
+
+def test_a_kill_during_the_admission_leaves_no_hold(airflows_handler, gateway, holds) -> None:
+    from creditguard.airflow import guard
+
+    gateway.fault(delay=1, times=1)
+    threading.Timer(0.3, os.kill, (os.getpid(), signal.SIGTERM)).start()
+    with pytest.raises(SystemExit), guard("job", budget=3, conn_id="apimall_default"):
+        pytest.fail("it was killed before")
+    time.sleep(1)
+    assert holds() == []
+
+
+def test_a_forked_child_settles_nothing_of_its_parents(airflows_handler, holds) -> None:
+    from creditguard.airflow import guard
+
+    with guard("job", budget=3, conn_id="apimall_default") as run:
+        child = os.fork()
+        if not child:
+            time.sleep(0.5)
+            os._exit(7)
+        os.kill(child, signal.SIGTERM)  # which Airflow's handler passes over, in a child
+        assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+        assert len(holds()) == 1
+    assert run.report.outcome == "succeeded"
