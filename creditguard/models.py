@@ -102,8 +102,8 @@ def to_json(amount: Decimal | None) -> int | float | None:
     """The amount as a JSON number: an integer when whole."""
     if amount is None:
         return None
-    integral = amount.to_integral_value(context=EXACT)
-    return int(integral) if integral == amount else float(amount)
+    integral = int(amount)
+    return integral if integral == amount else float(amount)
 
 
 @dataclass(frozen=True, slots=True)
@@ -286,12 +286,9 @@ class Report:
 
     def to_dict(self) -> dict[str, object]:
         """The report as plain JSON values, in the words of the event schema."""
-        return {name: _plain(getattr(self, name)) for name in self.__slots__}
-
-
-def _plain(value: object) -> object:
-    if isinstance(value, Decimal):
-        return to_json(value)
-    if isinstance(value, Mapping):
-        return dict(value)
-    return value
+        plain = {name: getattr(self, name) for name in self.__slots__}
+        for name, value in plain.items():
+            if type(value) is Decimal:
+                plain[name] = to_json(value)
+        plain["labels"] = dict(self.labels)
+        return plain

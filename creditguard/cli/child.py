@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
 
-_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT)
+_ENDING = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
 _PASSED_ON = (*_ENDING, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH)
 
 _TO_DEFAULT = (signal.SIGPIPE, *(getattr(signal, name) for name in ("SIGXFSZ", "SIGXFZ") if hasattr(signal, name)))
@@ -274,11 +274,15 @@ class Child:
         if self._deadline is not None and time.monotonic() >= self._deadline:
             self._kill()
 
-    def _read_notes(self) -> bytes:
+    def _read_notes(self) -> list[int]:
+        """The signals since the last time. Two that came close together may be in either order: one handler interrupts another.
+
+        SIGCONT is put last. To go on after Ctrl-Z and a quick `fg` matters; after `fg` and a quick Ctrl-Z it does no harm.
+        """
         try:
-            return os.read(self._noted, 65536)
+            return sorted(os.read(self._noted, 65536), key=signal.SIGCONT.__eq__)
         except BlockingIOError:
-            return b""
+            return []
 
     def _handle(self, number: int) -> None:
         """Do what a signal to us asks for."""
@@ -342,12 +346,23 @@ class Child:
         elif number == signal.SIGTSTP:
             self._send(signal.SIGCONT)  # the key does nothing where no shell could take over
 
-    @staticmethod
-    def _stop_with_it(number: int, *, everyone: bool) -> None:
-        """Stop ourselves, or all of our job if the terminal would have. Returns when we are continued; that is noted, too."""
+    def _stop_with_it(self, number: int, *, everyone: bool) -> None:
+        """Stop ourselves, or all of our job if the terminal would have, until the shell continues us."""
         handler = signal.signal(number, signal.SIG_DFL)
-        os.kill(0 if everyone else os.getpid(), number)
+        blocked_before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
+        if everyone:
+            os.kill(0, number)
+        else:
+            signal.pthread_kill(threading.get_ident(), number)
+        # Who was faster than we and has us go on, or end, already, must not find us stopped. From here on SIGCONT itself
+        # takes back what is pending; if it came before, we do.
+        notes = self._read_notes()
+        if signal.SIGCONT in notes or not _ENDING.isdisjoint(notes):
+            signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_SETMASK, blocked_before)  # this is where we stop
         signal.signal(number, handler)
+        for note in notes:
+            self._handle(note)
 
     # end
 

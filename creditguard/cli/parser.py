@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from creditguard._version import __version__
@@ -14,9 +14,13 @@ class UsageError(Exception):
     """The command line could not be understood; the message is one line."""
 
 
+def _formatter(prog: str) -> argparse.HelpFormatter:
+    return argparse.RawDescriptionHelpFormatter(prog, width=100)
+
+
 class _Parser(argparse.ArgumentParser):
     def __init__(self, **kwargs: Any) -> None:
-        kwargs.setdefault("formatter_class", argparse.RawDescriptionHelpFormatter)
+        kwargs.setdefault("formatter_class", _formatter)
         super().__init__(allow_abbrev=False, **kwargs)
 
     def error(self, message: str) -> NoReturn:
@@ -49,119 +53,27 @@ try it without a key:
 """
 
 
-def build() -> argparse.ArgumentParser:
-    """The whole parser."""
+def build(only: str | None = None) -> argparse.ArgumentParser:
+    """The parser; of one command only, if it is known which: making all of them takes longer than parsing.
+
+    argparse makes a help formatter for each option, to look at it: hence a width of its own, and none asked of the terminal.
+    """
     parser = _Parser(prog="creditguard", description=_ABOUT, epilog=_EXITS)
     parser.add_argument("--version", action="version", version=f"creditguard {__version__}")
     commands = parser.add_subparsers(metavar="COMMAND", required=True, dest="command", parser_class=_Parser)
 
-    command = _add(commands, "balance", "print what the account has left")
-    command.add_argument(
-        "--json", action="store_true", help="as a JSON object, with account, unit, time and request id"
-    )
-
-    command = _add(commands, "check", "tell by the exit code whether a budget fits, without running anything")
-    _preflight_options(command)
-    command.add_argument("--json", action="store_true", help="print the figures as a JSON object")
-    command.add_argument(
-        "--systemd",
-        action="store_true",
-        help="for ExecCondition=: every code but 0 and the one for short becomes 255, since systemd takes 1-254 for a skip",
-    )
-
-    command = _add(
-        commands,
-        "run",
-        "run CMD if its budget fits, and report what it consumed",
-        usage="creditguard run --budget N [options] -- CMD [ARG...]",
-        epilog="CMD keeps its stdin, stdout, stderr and exit code; events and messages of creditguard go to stderr.",
-    )
-    _preflight_options(command)
-    command.add_argument(
-        "--report-file", metavar="FILE", help="write the report there as JSON, also when CMD fails or is refused"
-    )
-    command.add_argument(
-        "--settle",
-        metavar="TIME",
-        type=values.settle,
-        help="wait this long after CMD before the last reading (default 0), or 'stable': until two readings agree",
-    )
-    command.add_argument(
-        "--watch",
-        metavar="TIME",
-        type=values.duration,
-        help="read the balance this often while CMD runs (at least 15s)",
-    )
-    command.add_argument(
-        "--threshold",
-        metavar="SHARE",
-        type=values.share,
-        action="append",
-        help="with --watch: log when this share of the budget is spent (default: 50%%, 80%% and 100%%)",
-    )
-    command.add_argument(
-        "--on-overrun",
-        choices=("warn", "stop"),
-        default="warn",
-        help="what to do when CMD goes over its budget: warn (default), or stop it: SIGTERM, after --kill-after SIGKILL",
-    )
-    command.add_argument(
-        "--stop-below", metavar="N", type=values.keep, help="with --watch: stop CMD when the account has less than this"
-    )
-    command.add_argument(
-        "--progress", action="store_true", help="with --watch, on a terminal: a line of what is spent, left and to come"
-    )
-    command.add_argument(
-        "--kill-after", metavar="TIME", type=values.duration, help="SIGKILL CMD this long after it was told to end"
-    )
-    command.add_argument("argv", metavar="CMD", nargs="*", help="the command and its arguments, after --")
-
-    command.add_argument(
-        "--wait", metavar="TIME", type=values.duration, default=0.0, help="wait up to this long for the budget to fit"
-    )
-    _interval_option(command)
-
-    command = _add(commands, "wait", "wait until a budget fits, without running anything")
-    _preflight_options(command)
-    command.add_argument(
-        "--timeout", metavar="TIME", type=values.duration, default=3600.0, help="give up after (default 1h)"
-    )
-    _interval_option(command)
-
-    command = _add(commands, "holds", "list what running jobs hold, or release a hold that should not be there")
-    command.add_argument("action", nargs="?", choices=("list", "release"), default="list", help="default: list")
-    command.add_argument("id", nargs="?", metavar="ID", help="the hold to release: a job that still runs is told")
-    _ledger_options(command)
-
-    command = _add(commands, "history", "list what the latest runs consumed")
-    command.add_argument("--name", metavar="NAME", help="of this job only")
-    command.add_argument("--limit", metavar="N", type=values.whole_number, default=20, help="default: 20")
-    _ledger_options(command)
-
-    command = _add(commands, "ledger", "make the tables of a shared ledger")
-    command.add_argument("action", choices=("init",), help="create or upgrade them; harmless to repeat")
-    command.add_argument("--ledger", metavar="URL", help="default: CREDITGUARD_LEDGER")
-
-    command = _add(commands, "record", "inside of run: say that credits were spent")
-    command.add_argument("credits", type=values.keep, metavar="N", help="credits; negative for a refund")
-
-    command = _add(commands, "completion", "print a completion script for a shell, or the man page")
-    command.add_argument(
-        "shell", choices=("bash", "zsh", "fish", "man"), help='as in: eval "$(creditguard completion bash)"'
-    )
-
-    command = _add(
-        commands, "sandbox", "serve a local gateway that speaks the API Mall protocol, to try things and to test"
-    )
-    command.add_argument("--port", type=values.port, default=0, help="default: a free one")
-    command.add_argument("--credits", type=values.keep, default=values.budget("120"), metavar="N", help="default: 120")
+    for name in [only] if only in _COMMANDS else _COMMANDS:
+        summary, add_options = _COMMANDS[name]
+        command = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
+        command.set_defaults(module=name)
+        add_options(command)
     return parser
 
 
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
     """Parse the command line. Raises UsageError; SystemExit after --help and --version."""
     own, command = _split(arguments)
-    options = build().parse_args(own)
+    options = build(own[0] if own else None).parse_args(own)
     if hasattr(options, "argv"):
         options.argv += command
         if not options.argv:
@@ -178,14 +90,6 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         return arguments, []
     at = arguments.index("--")
     return arguments[:at], arguments[at + 1 :]
-
-
-def _add(commands: Any, name: str, summary: str, **kwargs: Any) -> argparse.ArgumentParser:
-    command: argparse.ArgumentParser = commands.add_parser(
-        name, help=summary, description=summary[0].upper() + summary[1:] + ".", **kwargs
-    )
-    command.set_defaults(module=name)
-    return command
 
 
 def _interval_option(command: argparse.ArgumentParser) -> None:
@@ -236,3 +140,124 @@ def _preflight_options(command: argparse.ArgumentParser) -> None:
         help="exit code when short (default 75)",
     )
     command.add_argument("-q", "--quiet", action="store_true", help="log warnings and errors only")
+
+
+def _balance(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "--json", action="store_true", help="as a JSON object, with account, unit, time and request id"
+    )
+
+
+def _check(command: argparse.ArgumentParser) -> None:
+    _preflight_options(command)
+    command.add_argument("--json", action="store_true", help="print the figures as a JSON object")
+    command.add_argument(
+        "--systemd",
+        action="store_true",
+        help="for ExecCondition=: every code but 0 and the one for short becomes 255, since systemd takes 1-254 for a skip",
+    )
+
+
+def _run(command: argparse.ArgumentParser) -> None:
+    command.usage = "creditguard run --budget N [options] -- CMD [ARG...]"
+    command.epilog = (
+        "CMD keeps its stdin, stdout, stderr and exit code; events and messages of creditguard go to stderr."
+    )
+    _preflight_options(command)
+    command.add_argument(
+        "--report-file", metavar="FILE", help="write the report there as JSON, also when CMD fails or is refused"
+    )
+    command.add_argument(
+        "--settle",
+        metavar="TIME",
+        type=values.settle,
+        help="wait this long after CMD before the last reading (default 0), or 'stable': until two readings agree",
+    )
+    command.add_argument(
+        "--watch",
+        metavar="TIME",
+        type=values.duration,
+        help="read the balance this often while CMD runs (at least 15s)",
+    )
+    command.add_argument(
+        "--threshold",
+        metavar="SHARE",
+        type=values.share,
+        action="append",
+        help="with --watch: log when this share of the budget is spent (default: 50%%, 80%% and 100%%)",
+    )
+    command.add_argument(
+        "--on-overrun",
+        choices=("warn", "stop"),
+        default="warn",
+        help="what to do when CMD goes over its budget: warn (default), or stop it: SIGTERM, after --kill-after SIGKILL",
+    )
+    command.add_argument(
+        "--stop-below", metavar="N", type=values.keep, help="with --watch: stop CMD when the account has less than this"
+    )
+    command.add_argument(
+        "--progress", action="store_true", help="with --watch, on a terminal: a line of what is spent, left and to come"
+    )
+    command.add_argument(
+        "--kill-after", metavar="TIME", type=values.duration, help="SIGKILL CMD this long after it was told to end"
+    )
+    command.add_argument("argv", metavar="CMD", nargs="*", help="the command and its arguments, after --")
+
+    command.add_argument(
+        "--wait", metavar="TIME", type=values.duration, default=0.0, help="wait up to this long for the budget to fit"
+    )
+    _interval_option(command)
+
+
+def _wait(command: argparse.ArgumentParser) -> None:
+    _preflight_options(command)
+    command.add_argument(
+        "--timeout", metavar="TIME", type=values.duration, default=3600.0, help="give up after (default 1h)"
+    )
+    _interval_option(command)
+
+
+def _holds(command: argparse.ArgumentParser) -> None:
+    command.add_argument("action", nargs="?", choices=("list", "release"), default="list", help="default: list")
+    command.add_argument("id", nargs="?", metavar="ID", help="the hold to release: a job that still runs is told")
+    _ledger_options(command)
+
+
+def _history(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--name", metavar="NAME", help="of this job only")
+    command.add_argument("--limit", metavar="N", type=values.whole_number, default=20, help="default: 20")
+    _ledger_options(command)
+
+
+def _ledger(command: argparse.ArgumentParser) -> None:
+    command.add_argument("action", choices=("init",), help="create or upgrade them; harmless to repeat")
+    command.add_argument("--ledger", metavar="URL", help="default: CREDITGUARD_LEDGER")
+
+
+def _record(command: argparse.ArgumentParser) -> None:
+    command.add_argument("credits", type=values.keep, metavar="N", help="credits; negative for a refund")
+
+
+def _completion(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "shell", choices=("bash", "zsh", "fish", "man"), help='as in: eval "$(creditguard completion bash)"'
+    )
+
+
+def _sandbox(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--port", type=values.port, default=0, help="default: a free one")
+    command.add_argument("--credits", type=values.keep, default=values.budget("120"), metavar="N", help="default: 120")
+
+
+_COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
+    "balance": ("print what the account has left", _balance),
+    "check": ("tell by the exit code whether a budget fits, without running anything", _check),
+    "run": ("run CMD if its budget fits, and report what it consumed", _run),
+    "wait": ("wait until a budget fits, without running anything", _wait),
+    "holds": ("list what running jobs hold, or release a hold that should not be there", _holds),
+    "history": ("list what the latest runs consumed", _history),
+    "ledger": ("make the tables of a shared ledger", _ledger),
+    "record": ("inside of run: say that credits were spent", _record),
+    "completion": ("print a completion script for a shell, or the man page", _completion),
+    "sandbox": ("serve a local gateway that speaks the API Mall protocol, to try things and to test", _sandbox),
+}
