@@ -90,7 +90,7 @@ shell-files: $(VENV)/.installed ## Make the completion scripts and the man page 
 	$(BIN)/creditguard completion fish >docs/generated/creditguard.fish
 	$(BIN)/creditguard completion man >docs/generated/creditguard.1
 
-check: lint types coverage test-stress test-prefect test-airflow test-airflow2 test-airflow-standalone ## All that CI runs
+check: lint types coverage test-stress test-prefect test-airflow test-airflow2 ## All that CI runs
 
 clean: ## Remove what was installed and built
 	rm -rf $(VENV) .venv-* build dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info

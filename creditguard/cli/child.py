@@ -140,6 +140,7 @@ class Child:
         self._first_sigterm: float | None = None
         self._stop_within: float | None = None
         self._lock = threading.Lock()
+        self._noted = self._notes = -1
 
     def __enter__(self) -> Self:
         plug_closed_streams()
@@ -160,15 +161,17 @@ class Child:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for number, handler in self._handlers_before.items():
-            if handler is not None:  # else it was not set by Python, and cannot be put back by it
-                signal.signal(number, handler)
+        # What comes in between is delivered at the end, to who was there before: that may raise, and finds all in order.
+        signal.pthread_sigmask(signal.SIG_BLOCK, self._handlers_before)
         signal.set_wakeup_fd(self._wakeup_before)
-        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask_before)
         with self._lock:
             os.close(self._notes)
             os.close(self._noted)
             self._notes = -1
+        for number, handler in self._handlers_before.items():
+            if handler is not None:  # else it was not set by Python, and cannot be put back by it
+                signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, self._mask_before)
 
     def stop(self, grace: float) -> None:
         """Have the command's group end (SIGTERM), and what is left of it killed `grace` seconds later. From any thread."""
@@ -408,7 +411,7 @@ def _start_guardian(lifeline_end: int) -> int:
     try:
         argv = ["sh", "-c", "read x; kill -s KILL 0", name]
         return os.posix_spawn("/bin/sh", argv, {}, file_actions=streams, setpgroup=0, setsigmask=everything)
-    except FileNotFoundError:  # there are containers without a shell
+    except (FileNotFoundError, PermissionError):  # there are containers without a shell
         argv = [sys.executable, "-ISc", "import os; os.read(0, 1); os.kill(0, 9)", name]
         return os.posix_spawn(sys.executable, argv, {}, file_actions=streams, setpgroup=0, setsigmask=everything)
 

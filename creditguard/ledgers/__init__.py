@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import suppress
+from pathlib import Path
 
 from creditguard.errors import ConfigurationError
 from creditguard.protocols import Ledger
@@ -51,18 +53,20 @@ def default_url() -> str:
     return f"sqlite:///{default_path()}"
 
 
-def default_path() -> str:
-    """The file of the default ledger, in the user's state directory."""
+def default_path() -> Path:
+    """The file of the default ledger, in the user's state directory. It starts with `~` when there is no home directory."""
     if sys.platform == "linux":
         # What platformdirs answers too (a test compares them), without the 40 ms that it takes to load.
-        state = os.environ.get("XDG_STATE_HOME", "").strip()
-        if not os.path.isabs(state):
-            state = os.path.expanduser("~/.local/state")
+        state = Path(os.environ.get("XDG_STATE_HOME", ""))
+        if not state.is_absolute():
+            state = Path("~/.local/state")
+            with suppress(RuntimeError):
+                state = state.expanduser()
     else:
         import platformdirs
 
-        state = platformdirs.user_state_dir()
-    return os.path.join(state, "creditguard", "ledger.db")
+        state = platformdirs.user_state_path()
+    return state / "creditguard" / "ledger.db"
 
 
 def _path(rest: str) -> str:

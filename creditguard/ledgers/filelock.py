@@ -6,13 +6,16 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from creditguard.ledgers.turns import seconds
 
 try:
     import fcntl
 except ImportError:
-    fcntl = None  # type: ignore[assignment]
+    _AVAILABLE = False
+else:
+    _AVAILABLE = True
 
 # How long a waiter sleeps between two tries. A verb holds the lock for some 0.05 ms, and whoever sleeps longer than that
 # competes at an honest chance with whoever has just let go.
@@ -28,9 +31,12 @@ class FileLock:
     it would with flock. Where locks or the file cannot be had, `held` succeeds at once: the lock is a courtesy.
     """
 
-    def __init__(self, path: str, like: str) -> None:
+    def __init__(self) -> None:
+        self._fd = -1
+
+    def open(self, path: Path, like: Path) -> None:
         """Open `path`, made with the mode and owner of the file `like`."""
-        self._fd = _open_like(path, like) if fcntl else -1
+        self._fd = _open_like(path, like) if _AVAILABLE else -1
 
     @contextmanager
     def held(self, wait: float) -> Iterator[None]:
@@ -67,9 +73,9 @@ class FileLock:
             os.close(fd)
 
 
-def _open_like(path: str, like: str) -> int:
+def _open_like(path: Path, like: Path) -> int:
     try:
-        model = os.stat(like)
+        model = like.stat()
         try:
             return os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
         except FileNotFoundError:

@@ -2,35 +2,40 @@
 
 Three things are easy to get wrong here, for every ledger that keeps a connection:
 
-- A forked child inherits its parent's connections and locks. It must neither use nor close those connections (a goodbye on a
-  shared socket ends the parent's session; SQLite forbids both), and a lock that another thread held at the fork stays locked
-  for ever. So everything hangs on the process's identity, and what was inherited is left alone, for good.
+- A forked child inherits its parent's connections and locks. A lock that another thread held at the fork stays locked for ever,
+  and a connection is shared with the parent, so the child starts with none. What SQLite knows of its open files it knows per
+  process, in memory that a fork copies: a child that inherits an open file takes locks that its *parent* has for its own. Then
+  others, who do not see it, remove the write-ahead log from under it, and its holds are seen by nobody. So such a connection is
+  closed in the parent before the fork, and opened anew by whoever needs it.
 - The garbage collector may close a guarded generator in the middle of a verb, on the same thread, and that settles a run.
   Waiting for a turn there would wait for ever: such work is done at the end of the turn that it interrupted.
 - When a turn fails after seconds of waiting, whoever queued up behind it would wait as long again, one after the other. They
-  share its failure instead. `cool_down` extends that to those who come within so many seconds after it.
+  share its failure instead, and so do, where that makes sense, those who come shortly after.
 """
 
 from __future__ import annotations
 
+import os
 import threading
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import CLOCK_MONOTONIC, clock_gettime
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from creditguard.errors import LedgerUnavailable
 from creditguard.processes import this_process
 
+_PATIENCE_TO_FORK = 2.0
 
-class Closable(Protocol):
+
+class Connection(Protocol):
     """A connection, as far as this module cares."""
 
     def close(self) -> None: ...
 
 
-C = TypeVar("C", bound=Closable)
+C = TypeVar("C", bound=Connection)
 
 
 def seconds() -> float:
@@ -42,12 +47,13 @@ class Turn(Generic[C]):
     """What one process has: its connection, and who uses it now."""
 
     def __init__(self) -> None:
+        self.process = this_process().id
         self.lock = threading.Lock()
         self.thread: int | None = None
         self.connection: C | None = None
         self.later: list[Callable[[], object]] = []
         self.failure: LedgerUnavailable | None = None
-        self.failed_at = 0.0
+        self.failure_holds = 0.0
 
     def drop(self) -> None:
         """Close the connection; the next verb opens another."""
@@ -55,33 +61,39 @@ class Turn(Generic[C]):
         if connection is not None:
             connection.close()
 
-    def failed(self, error: LedgerUnavailable) -> LedgerUnavailable:
-        """Remember a failure that took its time, for those who wait for this turn to end. Hands it back, to be raised."""
-        self.failure, self.failed_at = error, seconds()
+    def failed(self, error: LedgerUnavailable, cool_down: float = 0.0) -> LedgerUnavailable:
+        """Remember a failure that took its time, for those who wait for this turn to end, and those who come within
+        `cool_down` seconds after it. Hands it back, to be raised."""
+        self.failure, self.failure_holds = error, seconds() + cool_down
         return error
 
 
 class Turns(Generic[C]):
-    """Hands out turns. `cool_down`: for how many seconds a failure answers those who come after it."""
+    """Hands out turns. `name`: the ledger's, for its errors. `inheritable`: whether a forked child may have its parent's
+    connection, as long as it does not use it."""
 
-    def __init__(self, name: str, cool_down: float = 0.0) -> None:
+    def __init__(self, name: str, *, inheritable: bool) -> None:
         self._name = name
-        self._cool_down = cool_down
-        self._by_process: dict[str, Turn[C]] = {}
+        self._inheritable = inheritable
+        self._current: list[Turn[C]] = [Turn()]
+        self._forker: int | None = None
+        _everyone.add(self)
         # At exit, or when the ledger is dropped: a connection that nobody closed would end in a ResourceWarning.
-        weakref.finalize(self, _dispose, self._by_process)
+        weakref.finalize(self, _dispose, self._current)
 
     @contextmanager
     def take(self) -> Iterator[Turn[C]]:
         """Wait for the turn. The failure of the turn that was waited for is raised here too."""
         turn = self._mine()
         if turn.thread == threading.get_ident():
-            raise LedgerUnavailable("asked by a finalizer or signal handler in the middle of another question", self._name)
+            raise LedgerUnavailable(
+                "asked by a finalizer or signal handler in the middle of another question", self._name
+            )
         arrived = seconds()
         later: list[Callable[[], object]] = []
         try:
             with turn.lock:
-                if turn.failure and turn.failed_at + self._cool_down >= arrived:
+                if turn.failure and turn.failure_holds >= arrived:
                     raise LedgerUnavailable(turn.failure.message, self._name)
                 turn.thread = threading.get_ident()
                 try:
@@ -112,26 +124,65 @@ class Turns(Generic[C]):
                 turn.drop()
 
     def _mine(self) -> Turn[C]:
-        me = this_process().id
-        return self._by_process.get(me) or self._by_process.setdefault(me, Turn())
+        turn = self._current[0]
+        if turn.process != this_process().id:
+            turn = self.after_fork_in_child()  # a fork that Python was not told of
+        return turn
+
+    def before_fork(self) -> None:
+        """Have nothing open that a child must not inherit, until it is made."""
+        turn, me = self._current[0], threading.get_ident()
+        if not self._inheritable and turn.thread != me and turn.lock.acquire(timeout=_PATIENCE_TO_FORK):
+            self._forker = me
+            turn.drop()
+
+    def after_fork_in_parent(self) -> None:
+        """Let the other threads go on."""
+        if self._forker == threading.get_ident():
+            self._forker = None
+            self._current[0].lock.release()
+
+    def after_fork_in_child(self) -> Turn[C]:
+        """Start afresh. The parent's turn is the parent's."""
+        inherited, turn = self._current[0], Turn[C]()
+        locked_here = self._forker == threading.get_ident()
+        self._current[0], self._forker = turn, None
+        if self._inheritable or locked_here:
+            return turn
+        if inherited.lock.locked():
+            # In the middle of a verb, for all the patience: it can neither be closed here nor opened a second time.
+            _abandoned.append(inherited.connection)
+            turn.failed(LedgerUnavailable("was in use when this process was forked", self._name), float("inf"))
+        elif inherited.connection is not None:
+            inherited.connection.close()
+        return turn
 
 
-def _dispose(by_process: dict[str, Turn[C]]) -> None:
-    me = this_process().id
-    for process, turn in by_process.items():
-        if process == me:
-            if turn.lock.acquire(timeout=1.0):  # a daemon thread may be in the middle of a verb
-                turn.drop()
-                turn.lock.release()
-        elif turn.connection is not None:
-            _leak(turn.connection)
+_everyone: weakref.WeakSet[Turns[Any]] = weakref.WeakSet()
+_abandoned: list[object] = []
 
 
-def _leak(thing: object) -> None:
-    """Keep an inherited connection from ever being finalized, which would close it."""
-    try:
-        import ctypes
+def _before_fork() -> None:
+    for turns in list(_everyone):
+        turns.before_fork()
 
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(thing))
-    except (ImportError, AttributeError):
-        pass  # another Python: its finalizers run at the end, if at all
+
+def _after_fork_in_parent() -> None:
+    for turns in list(_everyone):
+        turns.after_fork_in_parent()
+
+
+def _after_fork_in_child() -> None:
+    for turns in list(_everyone):
+        turns.after_fork_in_child()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
+
+
+def _dispose(current: list[Turn[C]]) -> None:
+    turn = current[0]
+    # A daemon thread may be in the middle of a verb.
+    if turn.process == this_process().id and turn.lock.acquire(timeout=1.0):
+        turn.drop()
+        turn.lock.release()

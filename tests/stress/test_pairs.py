@@ -109,7 +109,8 @@ def test_two_shell_commands(account, tmp_path):
             script,
         ]
 
-    for number in range(TRIES):
+    # Two seconds a try: all of them on the ledger that shell jobs have by default, some on the other.
+    for number in range(TRIES if os.environ["CREDITGUARD_LEDGER"].startswith("sqlite") else 5):
         done = [tmp_path / f"{number}-{side}-done" for side in "ab"]
 
         def run(side, number=number, done=done):

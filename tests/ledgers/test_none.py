@@ -1,0 +1,60 @@
+"""The ledger that is off."""
+
+from __future__ import annotations
+
+import os
+from datetime import datetime, timezone
+from decimal import Decimal
+
+from ledger_world import in_threads, new_owner
+
+from creditguard.ledgers import open_ledger
+from creditguard.models import Balance, Grant, Hold, Mark, Reading
+
+
+def test_everything_is_admitted_and_overlaps_are_counted() -> None:
+    ledger, owner = open_ledger("none"), new_owner()
+    for run in ("one", "two", "two"):
+        grant = ledger.reserve(Hold(run, "a", 80, "job"), owner, available=0, mark=Mark())
+        assert grant == Grant(admitted=True, held_by_others=0)
+    ledger.reserve(Hold("three", "b", 80, "job"), owner, available=None, mark=None)
+    assert ledger.mark("a") == Mark(started=2)
+    ledger.settle("one", "a", {"job": "job"})
+    ledger.settle("one", "a", {"job": "job"})
+    assert [ledger.release("two"), ledger.release("two"), ledger.release("never")] == [True, False, False]
+    assert ledger.mark("a") == Mark(started=2, ended=2)
+    assert ledger.mark("b") == Mark(started=1)
+
+
+def test_nothing_is_kept() -> None:
+    ledger, owner = open_ledger("none"), new_owner()
+    assert ledger.ttl is None
+    assert ledger.renew(owner, ["one"]) == frozenset()
+    assert ledger.sweep("a") == 0
+    assert list(ledger.holds()) == []
+    assert list(ledger.history()) == []
+    ledger.publish("a", Reading(Balance(Decimal(1), "credits", datetime.now(timezone.utc))))
+    assert ledger.recent("a", max_age=60, claim=1) is True
+    ledger.close()
+
+
+def test_threads_are_counted() -> None:
+    ledger, owner = open_ledger("none"), new_owner()
+
+    def work(index: int) -> None:
+        for number in range(200):
+            ledger.reserve(Hold(f"{index}-{number}", "a", 1, "job"), owner, available=None, mark=None)
+            ledger.release(f"{index}-{number}")
+
+    in_threads(8, work)
+    assert ledger.mark("a") == Mark(started=1600, ended=1600)
+
+
+def test_a_forked_child_starts_from_zero() -> None:
+    ledger, owner = open_ledger("none"), new_owner()
+    ledger.reserve(Hold("one", "a", 1, "job"), owner, available=None, mark=None)
+    child = os.fork()
+    if child == 0:
+        os._exit(0 if ledger.mark("a") == Mark() and not ledger.release("one") else 1)
+    assert os.waitpid(child, 0)[1] == 0
+    assert ledger.mark("a") == Mark(started=1)

@@ -1,0 +1,354 @@
+"""What only the PostgreSQL ledger does: servers that are down, restart, hang or refuse, roles, schemas, and poolers' terms."""
+
+from __future__ import annotations
+
+import random
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from typing import Any
+
+import psycopg
+import pytest
+from ledger_world import Server, in_balance, in_threads, new_owner
+
+from creditguard.errors import LedgerUnavailable
+from creditguard.ledgers import postgres_sql
+from creditguard.ledgers.postgres import PostgresLedger
+from creditguard.models import Hold, Mark
+
+OWNER = new_owner()
+
+
+def hold(run: str = "one", amount: int = 80) -> Hold:
+    return Hold(run, "a", amount, "job")
+
+
+@contextmanager
+def ledger_at(url: str, **options: Any) -> Iterator[PostgresLedger]:
+    ledger = PostgresLedger(url, **options)
+    try:
+        yield ledger
+    finally:
+        ledger.close()
+
+
+@pytest.fixture
+def url(empty_server: Server) -> str:
+    return empty_server.url
+
+
+def failure(url: str, **options: Any) -> str:
+    """What a ledger that cannot be used says: one line, without a chain to psycopg's."""
+    with ledger_at(url, **options) as ledger, pytest.raises(LedgerUnavailable) as raised:
+        ledger.reserve(hold(), OWNER, available=120, mark=None)
+    assert raised.value.__cause__ is None
+    assert raised.value.__context__ is None or raised.value.__suppress_context__
+    assert "\n" not in str(raised.value)
+    assert raised.value.ledger == "postgresql"
+    return raised.value.message
+
+
+# Servers.
+
+
+def test_a_server_that_is_down_is_asked_once_a_second(server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    calls = []
+    connect = psycopg.Connection.connect.__func__  # type: ignore[attr-defined]
+
+    def counted(*arguments: Any, **named: Any) -> Any:
+        calls.append(named)
+        return connect(*arguments, **named)
+
+    monkeypatch.setattr(psycopg.Connection, "connect", classmethod(counted))
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))  # bound, and not listening: nobody else will
+        with ledger_at(f"postgresql://me:hunter2@127.0.0.1:{taken.getsockname()[1]}/db") as ledger:
+            said = set()
+            for _ in range(5):
+                with pytest.raises(LedgerUnavailable) as raised:
+                    ledger.mark("a")
+                said.add(raised.value.message)
+            assert len(calls) == 1
+            (message,) = said
+            assert "refused" in message
+            assert "hunter2" not in message
+            time.sleep(1.1)
+            with pytest.raises(LedgerUnavailable):
+                ledger.mark("a")
+            assert len(calls) == 2
+
+
+@pytest.mark.parametrize(
+    "url", ["postgresql:///db?host=/nonexistent", "postgresql://creditguard.invalid/db", "postgresql://127.0.0.1:1/db"]
+)
+def test_a_server_that_is_nowhere(url: str) -> None:
+    assert len(failure(url)) < 400
+
+
+def test_a_server_that_does_not_answer_is_given_up() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        start = time.monotonic()
+        failure(f"postgresql://127.0.0.1:{silent.getsockname()[1]}/db?connect_timeout=2")
+        assert time.monotonic() - start < 6
+
+
+def test_a_server_that_restarts_is_found_again(server: Server, url: str) -> None:
+    with ledger_at(url) as ledger, ledger_at(url) as idle:
+        assert ledger.reserve(hold("before"), OWNER, available=120, mark=Mark()).admitted
+        idle.mark("a")
+        server.stop()
+        try:
+            with pytest.raises(LedgerUnavailable):
+                ledger.mark("a")
+        finally:
+            server.start()
+        assert idle.mark("a") == Mark(admitted=80, started=1), "reconnected in silence"
+        assert idle.renew(OWNER, ["before"]) == frozenset()
+        time.sleep(1.1)
+        assert ledger.mark("a") == Mark(admitted=80, started=1)
+    assert in_balance(url)
+
+
+def test_a_connection_that_is_cut_is_made_anew(server: Server, url: str) -> None:
+    with ledger_at(url) as ledger:
+        for number in range(5):
+            server.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'creditguard'"
+            )
+            assert ledger.reserve(hold(str(number), 1), OWNER, available=None, mark=None).admitted
+    assert in_balance(url)
+
+
+def test_cut_at_any_moment_every_verb_is_done_once(server: Server, url: str) -> None:
+    """Connections are cut all the while: what was asked for twice is counted once."""
+    done = threading.Event()
+
+    def cut() -> None:
+        with psycopg.connect(server.url, autocommit=True) as connection:
+            while not done.wait(random.uniform(0.005, 0.06)):
+                connection.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'creditguard'"
+                )
+
+    tries, kept = 60, 0
+    with ledger_at(url) as ledger, ThreadPoolExecutor(1) as pool:
+        ledger.mark("a")
+        cutting = pool.submit(cut)
+        try:
+            for number in range(tries):
+                until_done(lambda run=str(number): ledger.reserve(hold(run, 1), OWNER, available=None, mark=None))
+                if number % 3 == 0:
+                    kept += 1
+                elif number % 3 == 1:
+                    until_done(lambda run=str(number): ledger.release(run))
+                else:
+                    until_done(lambda run=str(number): ledger.settle(run, "a", {"n": 1}))
+        finally:
+            done.set()
+        cutting.result()
+        time.sleep(1.1)  # if the last thing was a failure to connect
+        assert ledger.mark("a") == Mark(tries, tries - kept, tries, tries - kept)
+        assert len(ledger.history(limit=100)) == tries // 3
+    assert in_balance(url)
+
+
+def until_done(verb: Any) -> None:
+    """As often as it takes: a new connection may be cut as soon as it is made."""
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            verb()
+            return
+        except LedgerUnavailable:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+
+
+def test_a_locked_account_is_not_waited_for_for_ever(url: str) -> None:
+    with ledger_at(url, wait=0.3) as ledger, psycopg.connect(url) as stuck:
+        ledger.reserve(hold("one"), OWNER, available=None, mark=None)
+        stuck.execute("SELECT 1 FROM creditguard.accounts FOR UPDATE")
+        start = time.monotonic()
+        with pytest.raises(LedgerUnavailable, match="is busy: no answer within 0.3 s"):
+            ledger.reserve(hold("two"), OWNER, available=None, mark=None)
+        assert 0.2 < time.monotonic() - start < 2
+        assert ledger.mark("a").started == 1, "reading is still possible"
+        stuck.rollback()
+        assert ledger.reserve(hold("two"), OWNER, available=None, mark=None).admitted
+
+
+def test_a_server_that_hangs_is_not_waited_for_for_ever(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its connections stay open, and its own timeouts do not run."""
+    with ledger_at(url, wait=0.1) as ledger:
+        ledger.mark("a")
+        monkeypatch.setattr(postgres_sql, "MARK", "SELECT 0, 0, 0, 0 FROM pg_sleep(20) WHERE %(account)s <> ''")
+        start = time.monotonic()
+        with pytest.raises(LedgerUnavailable, match="no answer from the server"):
+            ledger.mark("a")
+        assert time.monotonic() - start < 5
+        monkeypatch.undo()
+        assert ledger.mark("a") == Mark()
+
+
+# Schemas and roles.
+
+
+@pytest.fixture
+def roles(empty_server: Server) -> Iterator[Server]:
+    for role in ("stranger", "locked", "worker"):
+        empty_server.execute(f"DROP ROLE IF EXISTS {role}")
+        empty_server.execute(f"CREATE ROLE {role} LOGIN PASSWORD 'hunter2'")
+    yield empty_server
+    empty_server.execute("DROP SCHEMA IF EXISTS creditguard CASCADE")
+    for role in ("stranger", "locked", "worker"):
+        empty_server.execute(f"DROP OWNED BY {role}")
+        empty_server.execute(f"DROP ROLE {role}")
+
+
+def test_a_wrong_password_is_refused_and_not_repeated(roles: Server) -> None:
+    message = failure(roles.url_of("locked", "wrong-secret"))
+    assert "password authentication failed" in message
+    assert "wrong-secret" not in message
+    ledger = PostgresLedger(roles.url_of("locked", "wrong-secret"))
+    assert "secret" not in repr(ledger)
+
+
+def test_the_right_password_with_no_rights(roles: Server) -> None:
+    message = failure(roles.url_of("locked", "hunter2"))
+    assert "run `creditguard ledger init`" in message
+
+
+def test_a_role_that_may_not_create_may_use_what_was_made_for_it(roles: Server) -> None:
+    assert "has no tables yet" in failure(roles.url_of("worker"))
+    with ledger_at(roles.url) as ledger:
+        ledger.init()
+        ledger.init()
+    message = failure(roles.url_of("worker"))
+    assert "permission denied" in message
+    assert "grant" in message
+    roles.execute("GRANT USAGE ON SCHEMA creditguard TO worker")
+    roles.execute("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA creditguard TO worker")
+    with ledger_at(roles.url_of("worker")) as ledger:
+        assert ledger.reserve(hold(), OWNER, available=120, mark=None).admitted
+        for number in range(70):
+            ledger.settle(str(number), "a", {"n": number})
+        ledger.sweep("a")
+        assert ledger.renew(OWNER, ["one"]) == frozenset()
+        assert len(ledger.history(limit=100)) == 70
+
+
+def test_a_role_that_owns_an_empty_schema_fills_it(roles: Server) -> None:
+    roles.execute("CREATE SCHEMA creditguard AUTHORIZATION worker")
+    with ledger_at(roles.url_of("worker")) as ledger:
+        assert ledger.reserve(hold(), OWNER, available=120, mark=None).admitted
+
+
+def test_a_role_that_may_only_read(roles: Server) -> None:
+    with ledger_at(roles.url) as ledger:
+        ledger.reserve(hold(), OWNER, available=None, mark=None)
+    roles.execute("GRANT USAGE ON SCHEMA creditguard TO stranger")
+    roles.execute("GRANT SELECT ON ALL TABLES IN SCHEMA creditguard TO stranger")
+    with ledger_at(roles.url_of("stranger")) as ledger:
+        assert ledger.mark("a").started == 1
+        assert len(ledger.holds()) == 1
+        with pytest.raises(LedgerUnavailable, match="permission denied"):
+            ledger.release("one")
+
+
+def test_a_read_only_server(roles: Server) -> None:
+    with ledger_at(roles.url) as ledger:
+        ledger.init()
+    roles.execute("GRANT ALL ON SCHEMA creditguard TO worker")
+    roles.execute("GRANT ALL ON ALL TABLES IN SCHEMA creditguard TO worker")
+    roles.execute("ALTER ROLE worker SET default_transaction_read_only = on")
+    assert "read-only" in failure(roles.url_of("worker"))
+
+
+@pytest.mark.parametrize("level", ["serializable", "repeatable read"])
+def test_whatever_the_isolation_level_is_by_default(roles: Server, level: str) -> None:
+    roles.execute("CREATE SCHEMA creditguard AUTHORIZATION worker")
+    roles.execute(f"ALTER ROLE worker SET default_transaction_isolation = '{level}'")
+
+    def work(index: int) -> int:
+        with ledger_at(roles.url_of("worker")) as ledger:
+            grants = [
+                ledger.reserve(hold(f"{index}-{n}", 1), OWNER, available=20, mark=Mark()).admitted for n in range(10)
+            ]
+            return sum(grants)
+
+    assert sum(in_threads(4, work)) == 20
+    assert in_balance(roles.url)
+
+
+def test_many_may_create_the_schema_at_once(url: str) -> None:
+    def work(index: int) -> bool:
+        with ledger_at(url) as ledger:
+            return ledger.reserve(hold(str(index), 1), OWNER, available=None, mark=None).admitted
+
+    assert in_threads(6, work) == [True] * 6
+    assert in_balance(url)
+
+
+def test_versions_of_the_schema(url: str, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ledger_at(url) as ledger:
+        ledger.reserve(hold(), OWNER, available=None, mark=None)
+    present = postgres_sql.MIGRATIONS
+    migrations = (*present, "ALTER TABLE creditguard.holds ADD COLUMN note text")
+    monkeypatch.setattr(postgres_sql, "MIGRATIONS", (*present, "CREATE TABLE creditguard.extra (x int); nonsense"))
+    assert "syntax error" in failure(url)
+    monkeypatch.setattr(postgres_sql, "MIGRATIONS", migrations)
+    with ledger_at(url) as ledger:
+        assert ledger.mark("a").started == 1
+    assert server.execute("SELECT value FROM creditguard.meta") == [(str(len(migrations)),)]
+    monkeypatch.setattr(postgres_sql, "MIGRATIONS", present)
+    assert f"newer creditguard (schema {len(migrations)}): upgrade creditguard here" in failure(url)
+
+
+def test_a_schema_that_is_dropped_under_us_is_an_error_and_then_made_anew(url: str, server: Server) -> None:
+    with ledger_at(url) as ledger:
+        ledger.mark("a")
+        server.execute("DROP SCHEMA creditguard CASCADE")
+        with pytest.raises(LedgerUnavailable, match="does not exist"):
+            ledger.mark("a")
+        assert ledger.mark("a") == Mark()
+
+
+# Poolers.
+
+
+def test_nothing_outlives_a_transaction(url: str, server: Server) -> None:
+    """What a pooler that lends connections per transaction would lose, or lend to others with the connection."""
+    with ledger_at(url) as ledger:
+        ledger.reserve(hold(), OWNER, available=None, mark=Mark())
+        ledger.renew(OWNER, ["one"])
+        ledger.sweep("a")
+        for number in range(7):
+            ledger.settle(str(number), "a", {})
+        ledger.recent("a", max_age=1, claim=1)
+        with ledger._turns.take() as turn:
+            connection = turn.connection
+            assert connection
+            assert connection.ask("SELECT name FROM pg_prepared_statements", {}) == []
+            assert connection.ask("SELECT pid FROM pg_locks WHERE locktype = 'advisory'", {}) == []
+            assert connection.ask("SELECT * FROM pg_listening_channels()", {}) == []
+            # The level of a transaction is set anew for each, though it stays in this list.
+            changed = "SELECT name FROM pg_settings WHERE source = 'session' AND name <> 'transaction_isolation'"
+            assert connection.ask(changed, {}) == []
+            assert connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+
+
+def test_a_lost_answer_changes_nothing(url: str) -> None:
+    """Each verb that writes, done twice as after a lost answer."""
+    with ledger_at(url) as ledger:
+        twice = [ledger.reserve(hold(), OWNER, available=80, mark=Mark()) for _ in range(2)]
+        assert twice[0] == twice[1]
+        asked = {"account": "a", "max_age": 60, "claim": 5, "claimant": "me"}
+        assert [len(ledger._ask(ledger._statements.claim, asked)) for _ in range(2)] == [1, 1]
+        assert ledger._ask(ledger._statements.claim, {**asked, "claimant": "other"}) == []
+        for _ in range(2):
+            ledger.settle("one", "a", {"n": 1})
+        assert ledger.mark("a") == Mark(80, 80, 1, 1)

@@ -1,0 +1,470 @@
+"""What only the SQLite ledger does: its file, the locks beside it, its clock, and all that can be wrong with a file."""
+
+from __future__ import annotations
+
+import os
+import resource
+import signal
+import sqlite3
+import stat
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ledger_world import ROOT, Agent, in_balance, in_threads, new_owner
+
+from creditguard.errors import LedgerUnavailable
+from creditguard.ledgers import filelock
+from creditguard.ledgers import sqlite as module
+from creditguard.ledgers.sqlite import MIGRATIONS, SqliteLedger
+from creditguard.models import Hold, Mark
+
+OWNER = new_owner()
+
+
+def hold(run: str = "one", amount: int = 80) -> Hold:
+    return Hold(run, "a", amount, "job")
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "ledger.db"
+
+
+@contextmanager
+def ledger_at(path: Path, **options: Any) -> Iterator[SqliteLedger]:
+    ledger = SqliteLedger(str(path), **options)
+    try:
+        yield ledger
+    finally:
+        ledger.close()
+
+
+def failure(path: Path, **options: Any) -> str:
+    """What every verb says of a ledger that cannot be used: one line."""
+    verbs: list[Callable[[SqliteLedger], object]] = [
+        lambda ledger: ledger.reserve(hold(), OWNER, available=120, mark=Mark()),
+        lambda ledger: ledger.settle("one", "a", {}),
+        lambda ledger: ledger.sweep("a"),
+        lambda ledger: ledger.mark("a"),
+    ]
+    said = []
+    for verb in verbs:
+        with ledger_at(path, **options) as ledger, pytest.raises(LedgerUnavailable) as raised:
+            verb(ledger)
+        assert raised.value.__cause__ is None
+        assert raised.value.__suppress_context__
+        assert "\n" not in str(raised.value)
+        assert raised.value.ledger == "sqlite"
+        said.append(raised.value.message)
+    return said[0]
+
+
+# The file.
+
+
+@pytest.mark.parametrize("umask", [0o000, 0o022, 0o077, 0o777])
+def test_everything_is_the_users_alone_whatever_the_umask(tmp_path: Path, umask: int) -> None:
+    tmp_path.chmod(0o755)
+    before = os.umask(umask)
+    try:
+        with ledger_at(tmp_path / "new/deep/ledger.db") as ledger:
+            ledger.reserve(hold(), OWNER, available=None, mark=None)
+            modes = {str(path.relative_to(tmp_path)): stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}
+    finally:
+        os.umask(before)
+    assert modes == {
+        "new": 0o700,
+        "new/deep": 0o700,
+        "new/deep/ledger.db": 0o600,
+        "new/deep/ledger.db-wal": 0o600,
+        "new/deep/ledger.db-shm": 0o600,
+        "new/deep/ledger.db-lock": 0o600,
+    }
+    assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
+
+
+def test_a_file_that_others_may_use_keeps_its_mode_and_its_sidecars_follow(path: Path) -> None:
+    path.touch()
+    path.chmod(0o660)
+    os.chown(path, 1234, 1235)
+    with ledger_at(path) as ledger:
+        ledger.reserve(hold(), OWNER, available=None, mark=None)
+        for name in ("", "-wal", "-shm", "-lock"):
+            status = path.with_name(path.name + name).stat()
+            assert (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) == (0o660, 1234, 1235), name
+
+
+def test_many_processes_may_make_the_file_at_once(path: Path) -> None:
+    code = f"""
+import sys
+from creditguard.ledgers.sqlite import SqliteLedger
+from creditguard.models import Hold
+from creditguard.processes import this_process
+ledger = SqliteLedger({str(path)!r})
+sys.stdin.readline()
+ledger.reserve(Hold(this_process().id, "a", 1, "job"), this_process(), available=None, mark=None)
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    makers = [subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, env=environment) for _ in range(6)]
+    time.sleep(0.5)
+    for maker in makers:
+        maker.communicate(b"\n")
+        assert maker.returncode == 0
+    with ledger_at(path) as ledger:
+        assert ledger.mark("a").started == 6
+
+
+def test_a_file_that_was_deleted_under_us_is_made_anew(path: Path) -> None:
+    with ledger_at(path) as ledger, ledger_at(path) as other:
+        ledger.reserve(hold("one"), OWNER, available=None, mark=None)
+        for name in path.parent.glob("ledger.db*"):
+            name.unlink()
+        assert other.mark("a") == Mark()
+        ledger.reserve(hold("two"), OWNER, available=None, mark=None)
+        assert [live.hold.id for live in other.holds()] == ["two"]
+
+
+def test_the_last_to_close_leaves_one_file(path: Path) -> None:
+    with ledger_at(path) as ledger:
+        ledger.mark("a")
+    assert {name.name for name in path.parent.iterdir()} == {"ledger.db", "ledger.db-lock"}
+
+
+# Versions.
+
+
+def test_each_version_of_the_schema_becomes_the_present_one(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ledger_at(path) as ledger:
+        ledger.reserve(hold(), OWNER, available=None, mark=None)
+        monkeypatch.setattr(module, "MIGRATIONS", (*MIGRATIONS, ("ALTER TABLE holds ADD COLUMN note TEXT",)))
+        with ledger_at(path) as newer:
+            assert newer.mark("a").started == 1
+        monkeypatch.undo()
+        ledger.close()
+        with pytest.raises(LedgerUnavailable, match="newer creditguard .schema 2.: upgrade creditguard here"):
+            ledger.mark("a")
+    assert "upgrade creditguard" in failure(path)
+
+
+def test_a_migration_that_is_interrupted_is_done_again(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ledger_at(path) as ledger:
+        ledger.mark("a")
+    monkeypatch.setattr(module, "MIGRATIONS", (*MIGRATIONS, ("CREATE TABLE extra (x)", "CREATE nonsense")))
+    assert "syntax error" in failure(path)
+    monkeypatch.setattr(module, "MIGRATIONS", (*MIGRATIONS, ("CREATE TABLE extra (x)", "CREATE TABLE more (x)")))
+    with ledger_at(path) as ledger:
+        assert ledger.mark("a") == Mark()
+
+
+def test_threads_that_migrate_at_once_do_it_once(path: Path) -> None:
+    def work(_: int) -> None:
+        with ledger_at(path) as ledger:
+            ledger.mark("a")
+
+    in_threads(8, work)
+    with closing(sqlite3.connect(path)) as sql:
+        assert sql.execute("SELECT value FROM meta").fetchall() == [(len(MIGRATIONS),)]
+
+
+# What can be wrong with a file.
+
+
+def test_a_directory_that_cannot_be_made(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    assert "file" in failure(tmp_path / "file" / "ledger.db")
+    assert failure(Path("/proc/creditguard/ledger.db")).startswith("/proc/creditguard")
+    assert failure(Path("/sys/ledger.db")).startswith("/sys/ledger.db")
+
+
+def test_a_directory_in_place_of_the_file(tmp_path: Path) -> None:
+    assert "cannot be used: unable to open database file" in failure(tmp_path)
+
+
+@pytest.mark.parametrize("garbage", [b"x" * 600, b"SQLite format 3\0", b"not a database\n" * 500, os.urandom(20000)])
+def test_a_file_that_is_no_database(path: Path, garbage: bytes) -> None:
+    path.write_bytes(garbage)
+    assert "file is not a database" in failure(path)
+    assert path.read_bytes() == garbage
+
+
+def test_a_database_of_something_else(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as sql:
+        sql.execute("CREATE TABLE users (name)")
+    assert "is a SQLite database of something else" in failure(path)
+    with closing(sqlite3.connect(path)) as sql:
+        assert sql.execute("SELECT name FROM sqlite_master").fetchall() == [("users",)]
+
+
+@pytest.fixture
+def used(path: Path) -> Path:
+    """A ledger that was used, all of it in one file."""
+    with ledger_at(path) as ledger:
+        for number in range(300):
+            ledger.reserve(hold(f"run-{number}", 1), OWNER, available=None, mark=None)
+    return path
+
+
+def test_a_file_whose_header_was_hit(used: Path) -> None:
+    damaged = bytearray(used.read_bytes())
+    damaged[:100] = bytes(byte ^ 0xFF for byte in damaged[:100])
+    used.write_bytes(damaged)
+    assert "file is not a database" in failure(used)
+
+
+def test_a_file_that_was_cut_short(used: Path) -> None:
+    used.write_bytes(used.read_bytes()[:5000])
+    assert "malformed" in failure(used)
+
+
+def test_a_file_with_holes(used: Path) -> None:
+    damaged = bytearray(used.read_bytes())
+    damaged[1024:] = bytes(len(damaged) - 1024)
+    used.write_bytes(damaged)
+    assert "malformed" in failure(used)
+
+
+def test_a_ledger_that_was_broken_works_again_once_it_is_mended(used: Path) -> None:
+    good = used.read_bytes()
+    with ledger_at(used) as ledger:
+        used.write_bytes(b"garbage" * 1000)
+        with pytest.raises(LedgerUnavailable):
+            ledger.mark("a")
+        used.write_bytes(good)
+        assert ledger.mark("a").started == 300
+
+
+def as_nobody(path: Path) -> list[str]:
+    """What the verbs say of a ledger to a user for whom file modes count: root's do not."""
+    read, write = os.pipe()
+    child = os.fork()
+    if child == 0:
+        try:
+            if os.geteuid() == 0:
+                os.setgroups([])
+                os.setgid(65534)
+                os.setuid(65534)
+            ledger = SqliteLedger(str(path))
+            verbs: list[Callable[[], object]] = [
+                lambda: ledger.mark("a"),
+                lambda: ledger.reserve(hold("two"), OWNER, available=None, mark=None),
+                lambda: len(ledger.holds()),
+            ]
+            for verb in verbs:
+                try:
+                    said = repr(verb())
+                except Exception as error:
+                    said = f"{type(error).__name__} {error}"
+                os.write(write, f"{said}\n".encode())
+        finally:
+            os._exit(0)
+    os.close(write)
+    with os.fdopen(read) as answers:
+        said = answers.read().splitlines()
+    os.waitpid(child, 0)
+    return said
+
+
+@contextmanager
+def open_to_all(path: Path) -> Iterator[None]:
+    """Let others through to the path for a while: pytest's own directories are closed."""
+    closed = [(parent, parent.stat().st_mode) for parent in path.parents if not parent.stat().st_mode & 0o001]
+    for parent, mode in closed:
+        parent.chmod(mode | 0o011)
+    try:
+        yield
+    finally:
+        for parent, mode in closed:
+            parent.chmod(mode)
+
+
+def test_a_directory_that_may_not_be_written(used: Path) -> None:
+    used.chmod(0o666)
+    with open_to_all(used):
+        said = as_nobody(used)
+        missing = as_nobody(used.with_name("other.db"))
+    for answer in (*said, *missing):
+        assert answer.startswith("LedgerUnavailable "), answer
+    assert "Permission denied" in missing[0]
+
+
+def test_a_file_that_may_not_be_written(used: Path) -> None:
+    used.chmod(0o644)
+    with ledger_at(used) as ledger, open_to_all(used):
+        ledger.mark("a")  # the sidecars exist, and are as closed as the file
+        said = as_nobody(used)
+        used.chmod(0o600)
+        hidden = as_nobody(used)
+    assert said[1].startswith("LedgerUnavailable "), said
+    for answer in hidden:
+        assert answer.startswith("LedgerUnavailable "), answer
+
+
+def test_a_disk_that_is_full(used: Path) -> None:
+    """A limit on the size of files stands in for it: what is written beyond fails likewise, in a process of its own."""
+    code = f"""
+import resource, signal
+from creditguard.errors import LedgerUnavailable
+from creditguard.ledgers.sqlite import SqliteLedger
+from creditguard.models import Hold
+from creditguard.processes import this_process
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+ledger = SqliteLedger({str(used)!r})
+resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, resource.RLIM_INFINITY))
+said, number = [], 0
+while len(said) < 3:
+    try:
+        ledger.reserve(Hold(f"more-{{number}}", "a", 1, "job"), this_process(), available=None, mark=None)
+    except LedgerUnavailable as error:
+        said.append(str(error))
+    number += 1
+resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+ledger.reserve(Hold("after", "a", 1, "job"), this_process(), available=None, mark=None)
+print(number, *said, sep="\\n")
+"""
+    assert resource.getrlimit(resource.RLIMIT_FSIZE)[1] == resource.RLIM_INFINITY
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment)
+    assert done.returncode == 0, done.stderr
+    number, *said = done.stdout.splitlines()
+    assert all("disk I/O error" in message or "full" in message for message in said), said
+    assert in_balance(f"sqlite:///{used}")
+    with ledger_at(used) as ledger:
+        assert ledger.mark("a").started == 300 + int(number) - 3 + 1
+
+
+def test_a_database_that_may_not_grow(used: Path) -> None:
+    with ledger_at(used) as ledger:
+        with ledger._turns.take() as turn:
+            ledger._file(turn).sql.execute("PRAGMA max_page_count = 1").fetchall()
+        with pytest.raises(LedgerUnavailable, match="database or disk is full"):
+            for number in range(500):
+                ledger.reserve(hold(f"more-{number}"), OWNER, available=None, mark=None)
+        assert in_balance(f"sqlite:///{used}")
+        assert ledger.reserve(hold("after"), OWNER, available=None, mark=None).admitted
+
+
+# Waiting.
+
+
+def test_a_process_that_is_stopped_in_the_middle_of_a_verb_is_not_waited_for_for_ever(
+    used: Path, agents: Callable[..., Agent]
+) -> None:
+    agent = agents(f"sqlite:///{used}")
+    agent.tell("transaction")
+    assert agent.process.stdout
+    assert agent.process.stdout.readline() == "null\n"
+    agent.signal(signal.SIGSTOP)
+    with ledger_at(used, wait=0.3) as ledger:
+        start = time.monotonic()
+        said = in_threads(10, lambda index: _try_to_reserve(ledger, index))
+        assert time.monotonic() - start < 1.5, "those who queue up behind one that waits in vain do not wait anew"
+        assert set(said) == {f"{used} is busy: another process has kept it locked for 0.3 s"}
+        assert ledger.mark("a").started == 300, "reading is still possible"
+        agent.kill()
+        assert ledger.reserve(hold("after"), OWNER, available=None, mark=None).admitted
+
+
+def _try_to_reserve(ledger: SqliteLedger, index: int) -> str:
+    try:
+        ledger.reserve(hold(f"try-{index}"), OWNER, available=None, mark=None)
+    except LedgerUnavailable as error:
+        return error.message
+    return "no failure"
+
+
+def test_whoever_ignores_the_lock_file_is_not_waited_for_for_ever_either(used: Path) -> None:
+    with ledger_at(used, wait=0.3) as ledger, closing(sqlite3.connect(used, isolation_level=None)) as shell:
+        ledger.mark("a")
+        shell.execute("BEGIN IMMEDIATE")
+        start = time.monotonic()
+        assert _try_to_reserve(ledger, 0) == f"{used} is busy: another process has kept it locked for 0.3 s"
+        assert 0.2 < time.monotonic() - start < 1.5
+        shell.execute("ROLLBACK")
+        assert _try_to_reserve(ledger, 1) == "no failure"
+
+
+@pytest.mark.parametrize("how", ["no fcntl", "no locks", "no file"])
+def test_without_file_locks_the_ledger_is_still_right(path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(37, "No locks available")
+
+    if how == "no fcntl":
+        monkeypatch.setattr(filelock, "_AVAILABLE", False)
+    elif how == "no locks":
+        monkeypatch.setattr(filelock.fcntl, "lockf", refuse)
+    else:
+        path.with_name("ledger.db-lock").mkdir()
+
+    def work(index: int) -> int:
+        with ledger_at(path) as ledger:
+            return sum(
+                ledger.reserve(hold(f"{index}-{n}", 10), OWNER, available=200, mark=Mark()).admitted for n in range(10)
+            )
+
+    assert sum(in_threads(4, work)) == 20
+    assert in_balance(f"sqlite:///{path}")
+
+
+def test_an_interrupt_in_a_verb_leaves_neither_lock_nor_transaction(used: Path) -> None:
+    with ledger_at(used) as ledger, ledger_at(used, wait=0.3) as other:
+        with pytest.raises(KeyboardInterrupt), ledger._writing() as sql:
+            sql.execute("DELETE FROM holds")
+            raise KeyboardInterrupt
+        assert other.reserve(hold("after"), OWNER, available=None, mark=None).admitted
+        assert other.mark("a").started == 301
+        assert in_balance(f"sqlite:///{used}")
+
+
+# The clock.
+
+
+def test_a_lease_from_another_boot_is_over(path: Path) -> None:
+    with ledger_at(path) as ledger:
+        ledger.reserve(hold("old"), new_owner(boot="before"), available=None, mark=None)
+        ledger.reserve(hold("new"), new_owner(), available=None, mark=None)
+        assert ledger.sweep("a") == 1
+        assert [live.hold.id for live in ledger.holds()] == ["new"]
+
+
+def test_a_lease_from_the_future_is_from_another_boot(path: Path) -> None:
+    """Where boots have no ids: the clock of each starts from nought."""
+    skew = 1e6
+    with ledger_at(path, skew=lambda: skew) as ledger:
+        ledger.reserve(hold("old"), OWNER, available=None, mark=None)
+        skew = 0.0
+        assert ledger.sweep("a") == 1
+
+
+def test_a_reading_from_another_boot_has_no_age(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from dataclasses import replace
+    from datetime import datetime, timezone
+    from decimal import Decimal
+
+    from creditguard.models import Balance, Reading
+
+    here = module.this_process()
+    reading = Reading(Balance(Decimal(5), "credits", datetime.now(timezone.utc)), Mark())
+    with ledger_at(path) as ledger:
+        monkeypatch.setattr(module, "this_process", lambda: replace(here, boot="before"))
+        ledger.publish("a", reading)
+        assert ledger.recent("a", max_age=60, claim=60) == reading
+        ledger.publish("b", reading)
+        assert ledger.recent("c", max_age=60, claim=60) is True
+        monkeypatch.undo()
+        assert ledger.recent("a", max_age=60, claim=60) is True
+        assert ledger.recent("a", max_age=60, claim=60) is False
+        assert ledger.recent("c", max_age=60, claim=60) is True
+        ledger.publish("a", reading)
+        assert ledger.recent("a", max_age=60, claim=60) == reading
+
+
+def test_the_machines_sleep_costs_no_lease(path: Path) -> None:
+    """The lease is measured on a clock that rests while the machine is suspended, the age of a reading on one that does not."""
+    assert module._RUNNING == time.CLOCK_MONOTONIC
+    assert module._ELAPSED == time.CLOCK_BOOTTIME

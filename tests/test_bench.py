@@ -1,0 +1,70 @@
+"""The benchmark runs, and each of its rows says a ratio and its noise. How fast anything is, no test judges."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCH = Path(__file__).parent.parent / "bench" / "run.py"
+
+ROWS = [
+    "guard, no ledger",
+    "guard + SQLite ledger",
+    "guard + PostgreSQL ledger",
+    "import creditguard",
+    "from creditguard import guard",
+    "creditguard check",
+    "creditguard check --ledger none",
+    "creditguard check, among all of .venv",
+    "1,000 async guards at once, no ledger",
+    "1,000 async guards at once, SQLite ledger",
+    "admission, 2,000 live holds, SQLite",
+    "admission, 2,000 live holds, PostgreSQL",
+    "4 processes, SQLite: fastest / slowest",
+    "4 processes, SQLite: longest wait",
+    "4 processes, SQLite: admissions/s",
+    "creditguard run -- true, less 2 readings",
+    "creditguard run, resident memory",
+]
+
+
+def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([sys.executable, BENCH, *arguments], capture_output=True, text=True, check=False)
+
+
+def table(output: str) -> dict[str, list[str]]:
+    """The cells after the first of each row, by the first."""
+    lines = [[cell.strip() for cell in line.strip("|").split("|")] for line in output.splitlines() if line[0] == "|"]
+    return {first: rest for first, *rest in lines[2:]}
+
+
+@pytest.mark.timeout(300)
+def test_every_row_runs_and_prints_a_ratio_with_its_noise():
+    done = bench("--quick")
+    assert (done.returncode, done.stderr) == (0, "")
+    found = table(done.stdout)
+    assert list(found) == ROWS
+    for name, (_, ratio, noise, target, met, detail) in found.items():
+        if ratio == "skipped" and "PostgreSQL" in name:  # no wheel with a server for this system
+            continue
+        assert re.fullmatch(r"\d+\.\d\dx", ratio), (name, ratio, detail)
+        assert re.fullmatch(r"\d+\.\d\d \(\d+\.\d\d-\d+\.\d\d\)", noise), (name, noise)
+        assert met in ({"yes", "NO"} if target else {""}), (name, target, met)
+        assert detail, name
+    assert re.search(r"targets? missed; \d+ s in all$", done.stdout.strip())
+
+
+def test_rows_can_be_chosen():
+    done = bench("--quick", "import")
+    assert done.returncode == 0
+    assert list(table(done.stdout)) == ["import creditguard", "from creditguard import guard"]
+
+
+def test_a_row_that_does_not_exist_is_refused():
+    done = bench("speed")
+    assert done.returncode == 2
+    assert "there is no row 'speed'" in done.stderr
