@@ -4,6 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 TEST_ARGS ?=
+export UV_SYSTEM_CERTS := true
 
 .DEFAULT_GOAL := help
 
