@@ -1,4 +1,4 @@
-"""The connections of this process, kept open between readings: one pool per gateway, and for async one per event loop as well.
+"""The connections of this process, kept open between readings: some per gateway, and for async some per event loop as well.
 
 This speaks to httpcore, the engine under httpx. httpx's own client cannot be given a deadline for a request as a whole, tells
 the host program's log of every request, and hangs the request, key and all, on its exceptions.
@@ -16,10 +16,14 @@ import ssl
 import sys
 import threading
 import time
+import weakref
+from collections import deque
 from collections.abc import AsyncGenerator
-from typing import Any, TypeAlias
+from functools import lru_cache
+from typing import Any, TypeAlias, cast
 
 import anyio
+import h11
 import httpcore
 from anyio.lowlevel import RunVar
 
@@ -31,6 +35,8 @@ from creditguard.sources.exchange import LIMIT, Failure, Reply, Request
 KEPT_OPEN = 5.0
 """Seconds for which an idle connection may be used again: less than servers and firewalls allow, so it is hardly ever one that
 the other side has given up."""
+MOST_KEPT = 8
+"""Idle connections to one gateway: what was opened for a burst of threads is not kept for one that reads now and then."""
 
 _Key: TypeAlias = tuple[str, str, int]
 
@@ -42,15 +48,21 @@ def send(request: Request, timeout: float) -> Reply | Failure:
     failure: Failure | None = None
     body = bytearray()
     try:
-        pool = _process.pool(request)
-        response = pool.handle_request(_prepared(request, time.monotonic() + timeout, timeout))
+        prepared = _prepared(request, time.monotonic() + timeout, timeout)
+        prepared.stream = ()  # httpcore's empty body is one empty part, which takes as long to send as any other
+        gateway = _process.gateway(request)
+        connection = gateway.take()
         try:
-            for part in response.iter_stream():
-                body += part
-                if len(body) > LIMIT:
-                    break
+            response = connection.handle_request(prepared)
+            try:
+                for part in response.iter_stream():
+                    body += part
+                    if len(body) > LIMIT:
+                        break
+            finally:
+                response.close()
         finally:
-            response.close()
+            gateway.give_back(connection)
     except Exception as error:  # whatever went wrong in there, it is a reading that failed
         failure = _explain(error, handled, _process.via(request))
     except BaseException as error:
@@ -91,11 +103,21 @@ def close() -> None:
 
 
 def _prepared(request: Request, due: float, timeout: float) -> httpcore.Request:
+    url, headers = _checked(request)
+    timeouts = {"connect": due, "read": due, "write": due, "pool": timeout}
+    prepared = httpcore.Request(b"GET", url, extensions={"timeout": timeouts})
+    prepared.headers = headers
+    return prepared
+
+
+@lru_cache(maxsize=16)
+def _checked(request: Request) -> tuple[httpcore.URL, list[tuple[bytes, bytes]]]:
+    """The parts of it that are the same each time, in the form in which h11 does not look through them each time."""
     url = httpcore.URL(
         scheme=request.scheme.encode(), host=request.host.encode(), port=request.port, target=request.target.encode()
     )
-    timeouts = {"connect": due, "read": due, "write": due, "pool": timeout}
-    return httpcore.Request(b"GET", url, headers=request.headers, extensions={"timeout": timeouts})
+    headers = h11.Request(method=b"GET", target=url.target, headers=list(request.headers)).headers
+    return url, cast("list[tuple[bytes, bytes]]", headers)
 
 
 def _outcome(response: httpcore.Response | None, body: bytearray, failure: Failure | None) -> Reply | Failure:
@@ -143,23 +165,109 @@ def _key(request: Request) -> _Key:
     return request.scheme, request.host, request.port
 
 
+class _Direct:
+    """Connections straight to a gateway. httpcore's pool takes a fifth of a reading's time to hand out the same.
+
+    There is no lock: what is done to the deque is done in one piece, and a connection that was taken out of it belongs to one
+    thread until it is put back.
+    """
+
+    def __init__(self, request: Request, context: ssl.SSLContext | None) -> None:
+        self._origin = _checked(request)[0].origin
+        self._context = context
+        self._idle: deque[httpcore.HTTPConnection] = deque()
+        self._all: weakref.WeakSet[httpcore.HTTPConnection] = weakref.WeakSet()
+        self._closed = False
+
+    def take(self) -> httpcore.HTTPConnection:
+        """The one that was used last, if it is still good: so the others get old enough to be closed."""
+        while self._idle:
+            try:
+                kept = self._idle.pop()
+            except IndexError:  # another thread took it
+                break
+            if not kept.has_expired():
+                return kept
+            kept.close()
+        made = httpcore.HTTPConnection(
+            self._origin, ssl_context=self._context, keepalive_expiry=KEPT_OPEN, network_backend=Backend()
+        )
+        self._all.add(made)
+        return made
+
+    def give_back(self, connection: httpcore.HTTPConnection | httpcore.ConnectionPool) -> None:
+        """Keep it, unless something went wrong, or there is more of the answer to come: it is closed already then."""
+        if not isinstance(connection, httpcore.HTTPConnection) or not connection.is_available():
+            return
+        self._idle.append(connection)
+        if len(self._idle) > 1:
+            self._weed()
+        if self._closed:  # asked last, so that nothing can come back after `close` was through
+            self.close()
+
+    def _weed(self) -> None:
+        try:
+            oldest = self._idle.popleft()
+        except IndexError:
+            return
+        if len(self._idle) >= MOST_KEPT or oldest.has_expired():
+            oldest.close()
+        else:
+            self._idle.appendleft(oldest)
+
+    def close(self) -> None:
+        """What a thread is using is closed when that is done."""
+        self._closed = True
+        while self._idle:
+            try:
+                self._idle.pop().close()
+            except IndexError:
+                break
+
+    def abandon(self) -> None:
+        """In a forked child, where the threads that used some of them are gone."""
+        for connection in list(self._all):
+            connection.close()
+
+
+class _Proxied:
+    """Connections through a proxy, which only httpcore's pool knows how to make."""
+
+    def __init__(self, options: dict[str, Any]) -> None:
+        self._pool = httpcore.ConnectionPool(network_backend=Backend(), **options)
+
+    def take(self) -> httpcore.ConnectionPool:
+        return self._pool
+
+    def give_back(self, connection: object) -> None:
+        """The pool does it by itself."""
+
+    def close(self) -> None:
+        self._pool.close()
+
+    def abandon(self) -> None:
+        for connection in self._pool.connections:
+            connection.close()
+
+
 class _Process:
-    """The pools that the threads of this process share, and the one TLS context."""
+    """The connections that the threads of this process share, and the one TLS context."""
 
     def __init__(self) -> None:
-        self._pools: dict[_Key, httpcore.ConnectionPool] = {}
+        self._gateways: dict[_Key, _Direct | _Proxied] = {}
         self._proxies: dict[_Key, str] = {}
         self._context: ssl.SSLContext | None = None
         self._lock = threading.Lock()
 
-    def pool(self, request: Request) -> httpcore.ConnectionPool:
+    def gateway(self, request: Request) -> _Direct | _Proxied:
         key = _key(request)
-        pool = self._pools.get(key)
-        if pool is None:
-            made = httpcore.ConnectionPool(network_backend=Backend(), **self.options(request))
+        gateway = self._gateways.get(key)
+        if gateway is None:
+            options = self.options(request)
+            made = _Proxied(options) if options["proxy"] else _Direct(request, options["ssl_context"])
             with self._lock:
-                pool = self._pools.setdefault(key, made)
-        return pool
+                gateway = self._gateways.setdefault(key, made)
+        return gateway
 
     def via(self, request: Request) -> str:
         """Which proxy stands between, for an error."""
@@ -197,17 +305,16 @@ class _Process:
 
     def close(self) -> None:
         with self._lock:
-            pools, self._pools = self._pools, {}
-        for pool in pools.values():
-            pool.close()
+            gateways, self._gateways = self._gateways, {}
+        for gateway in gateways.values():
+            gateway.close()
 
     def reset_after_fork(self) -> None:
         """Two processes must not read from one connection. Closing the child's copies says nothing to the other side."""
         self._lock = threading.Lock()
-        pools, self._pools = self._pools, {}
-        for pool in pools.values():
-            for connection in pool.connections:
-                connection.close()
+        gateways, self._gateways = self._gateways, {}
+        for gateway in gateways.values():
+            gateway.abandon()
 
 
 _process = _Process()

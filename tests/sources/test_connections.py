@@ -54,6 +54,60 @@ def test_threads_share_and_do_not_mix_up(server, source):
     assert server.connections <= 20
 
 
+def test_a_connection_that_was_idle_for_too_long_is_replaced(server, source, read, monkeypatch):
+    monkeypatch.setattr(connection, "KEPT_OPEN", 0.05)
+    assert [found.amount for found in read.twice(source, lambda: time.sleep(0.1))] == [120, 120]
+    assert server.connections == 2
+
+
+def test_an_answer_that_says_it_is_the_last_one_is(server, source, read):
+    server.script = [http(200, {"success": True, "data": {"api_credits": 120}}, Connection="close")]
+    assert [found.amount for found in read.twice(source)] == [120, 120]
+    assert server.connections == 2
+
+
+def test_what_a_burst_of_threads_opened_is_not_kept_for_long(server, source, monkeypatch):
+    monkeypatch.setattr(connection, "KEPT_OPEN", 0.5)
+    many = connection.MOST_KEPT + 4
+    together = threading.Barrier(many)
+    server.script = [lambda client, _: (together.wait(5), client.sendall(balance()))]
+    threads = [threading.Thread(target=source.read, args=(10,)) for _ in range(many)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    idle = connection._process.gateway(source._request)._idle
+    assert server.connections == many
+    assert 1 <= len(idle) <= connection.MOST_KEPT
+    server.script = [balance()]
+    until = time.monotonic() + 0.7
+    while time.monotonic() < until:
+        source.read(5)
+        time.sleep(0.02)
+    assert len(idle) == 1
+    assert server.connections == many
+
+
+def test_connections_in_use_are_closed_when_their_answer_is_there(source):
+    source.read(5)
+    gateway = connection._process.gateway(source._request)
+    lent = gateway.take()
+    assert lent.is_idle()
+    connection.close()
+    assert not lent.is_closed()
+    gateway.give_back(lent)
+    assert lent.is_closed()
+    assert source.read(5).amount == 120
+
+
+def test_a_forked_child_closes_its_copies_of_connections_in_use_as_well(source):
+    source.read(5)
+    lent = connection._process.gateway(source._request).take()
+    connection._process.reset_after_fork()
+    assert lent.is_closed()
+    assert source.read(5).amount == 120
+
+
 def test_tasks_share_and_do_not_mix_up(server, source):
     server.script = [drip(balance(), every=0.0005)]
 

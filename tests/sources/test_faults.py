@@ -173,7 +173,7 @@ def test_a_name_that_does_not_exist(read, monkeypatch, name):
     resolve = socket.getaddrinfo
 
     def lookup(host, *args, **kwargs):
-        if host == "nowhere.invalid" and not kwargs.get("flags"):
+        if host == b"nowhere.invalid" and not kwargs.get("flags"):
             raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")  # without asking a real resolver
         return resolve(host, *args, **kwargs)
 
@@ -186,7 +186,7 @@ def test_a_resolver_that_hangs_does_not_outlast_the_deadline(read, monkeypatch):
     resolve, done = socket.getaddrinfo, threading.Event()
 
     def slow(host, *args, **kwargs):
-        if host == "slow.example" and not kwargs.get("flags"):
+        if host == b"slow.example" and not kwargs.get("flags"):
             done.wait(10)
         return resolve(host, *args, **kwargs)
 
@@ -201,10 +201,10 @@ def test_a_name_with_a_dead_address_and_a_live_one(server, read, monkeypatch):
     resolve = socket.getaddrinfo
 
     def lookup(host, port, *args, **kwargs):
-        if host == "two.example" and not kwargs.get("flags"):
+        if host == b"two.example" and not kwargs.get("flags"):
             found = resolve("127.0.0.1", port, *args, **kwargs)
             return [(*found[0][:4], ("127.0.0.2", port)), *found]
-        if kwargs.get("flags") and host == "two.example":
+        if kwargs.get("flags") and host == b"two.example":
             raise socket.gaierror(socket.EAI_NONAME, "not a number")
         return resolve(host, port, *args, **kwargs)
 
