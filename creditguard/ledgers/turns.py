@@ -47,13 +47,13 @@ class Turn(Generic[C]):
     """What one process has: its connection, and who uses it now."""
 
     def __init__(self) -> None:
-        self.process = this_process().id
-        self.lock = threading.Lock()
+        self.process: str = this_process().id
+        self.lock: threading.Lock = threading.Lock()
         self.thread: int | None = None
         self.connection: C | None = None
         self.later: list[Callable[[], object]] = []
         self.failure: LedgerUnavailable | None = None
-        self.failure_holds = 0.0
+        self.failure_holds: float = 0.0
 
     def drop(self) -> None:
         """Close the connection; the next verb opens another."""

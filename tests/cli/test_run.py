@@ -191,7 +191,7 @@ def test_a_reader_that_has_gone_ends_the_command_as_without_us(gateway):
 
 
 def test_a_full_disk_under_stderr_costs_nothing(gateway):
-    with open("/dev/full", "w") as full:
+    with Path("/dev/full").open("w") as full:
         done = subprocess.run([*RUN, "--", "sh", "-c", "exit 5"], stderr=full, timeout=30)
     assert done.returncode == 5
 

@@ -294,6 +294,19 @@ def test_a_dead_owner_frees_its_holds_at_once(backend: Backend) -> None:
     assert ledger.sweep("never") == 0
 
 
+def test_an_owner_whose_lease_ended_is_known_until_its_last_hold_is_free(backend: Backend, owner: Owner) -> None:
+    ledger = backend.client()
+    for account in ("a", "b"):
+        ledger.reserve(hold(account, 10, account), owner, available=None, mark=None)
+    backend.clock.forward(61)
+    assert ledger.sweep("a") == 1
+    assert [live.hold.id for live in ledger.holds()] == ["b"]
+    assert ledger.renew(owner, ["a", "b"]) == {"a", "b"}
+    assert ledger.sweep("b") == 0
+    backend.clock.forward(61)
+    assert ledger.sweep("b") == 1
+
+
 def test_an_owner_that_renews_between_the_look_and_the_sweep_is_let_off(backend: Backend) -> None:
     owner, other = new_owner(), new_owner()
     ledger = backend.client()

@@ -16,7 +16,7 @@ import pytest
 from ledger_world import Server, in_balance, in_threads, new_owner
 
 from creditguard.errors import LedgerUnavailable
-from creditguard.ledgers import postgres_sql
+from creditguard.ledgers import postgres, postgres_sql
 from creditguard.ledgers.postgres import PostgresLedger
 from creditguard.models import Hold, Mark
 
@@ -194,6 +194,43 @@ def test_a_server_that_hangs_is_not_waited_for_for_ever(url: str, monkeypatch: p
         assert ledger.mark("a") == Mark()
 
 
+def test_a_renewal_that_is_under_way_is_waited_for_and_spares_the_hold(url: str) -> None:
+    with ledger_at(url, ttl=0.1) as ledger, psycopg.connect(url) as renewing, ThreadPoolExecutor(1) as pool:
+        ledger.reserve(hold(), OWNER, available=None, mark=None)
+        time.sleep(0.15)
+        renewing.execute("UPDATE creditguard.owners SET lease_ends = now() + interval '1 minute'")
+        sweeping = pool.submit(ledger.sweep, "a")
+        time.sleep(0.2)
+        assert not sweeping.done()
+        renewing.commit()
+        assert sweeping.result() == 0
+        assert len(ledger.holds()) == 1
+
+
+def test_a_run_that_is_settled_while_its_duplicate_waits_is_not_revived(url: str) -> None:
+    """What was committed while a statement waited for the account's lock is seen after it."""
+    with (
+        ledger_at(url) as ledger,
+        ledger_at(url) as late,
+        psycopg.connect(url) as locking,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        ledger.reserve(hold(), OWNER, available=None, mark=None)
+        late.mark("a")
+        locking.execute("SELECT 1 FROM creditguard.accounts FOR UPDATE")
+        duplicate = pool.submit(late.reserve, hold(), OWNER, available=None, mark=None)
+        time.sleep(0.2)
+        assert not duplicate.done()
+        locking.execute("DELETE FROM creditguard.holds")
+        locking.execute("UPDATE creditguard.accounts SET released = admitted, ended = started")
+        locking.execute(
+            "INSERT INTO creditguard.history (run_id, account, job, finished_at, report) VALUES ('one', 'a', '', now(), '{}')"
+        )
+        locking.commit()
+        assert not duplicate.result().admitted
+        assert ledger.mark("a") == Mark(80, 80, 1, 1)
+
+
 # Schemas and roles.
 
 
@@ -269,9 +306,13 @@ def test_a_read_only_server(roles: Server) -> None:
 
 
 @pytest.mark.parametrize("level", ["serializable", "repeatable read"])
-def test_whatever_the_isolation_level_is_by_default(roles: Server, level: str) -> None:
+def test_whatever_the_isolation_level_is_by_default(roles: Server, level: str, monkeypatch: pytest.MonkeyPatch) -> None:
     roles.execute("CREATE SCHEMA creditguard AUTHORIZATION worker")
     roles.execute(f"ALTER ROLE worker SET default_transaction_isolation = '{level}'")
+
+    with ledger_at(roles.url_of("worker")) as ledger:
+        ledger.init()
+    monkeypatch.setattr(postgres, "_TRIES", 1)  # not by trying again until there is no conflict
 
     def work(index: int) -> int:
         with ledger_at(roles.url_of("worker")) as ledger:

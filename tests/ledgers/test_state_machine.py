@@ -214,7 +214,7 @@ def on(backend: Backend) -> Iterator[type[LedgerMachine]]:
 
 
 def test_a_ledger_does_what_the_model_does(backend: Backend) -> None:
-    examples = {"sqlite": 60, "postgres": 15}[backend.kind]
+    examples = {"sqlite": 80, "postgres": 15}[backend.kind]
     with on(backend) as machine:
         run_state_machine_as_test(
             machine,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import gc
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -94,18 +95,20 @@ def test_what_a_child_holds_is_seen_by_all_though_its_parent_and_others_come_and
             os.read(to_child[0], 1)
         finally:
             os._exit(0)
-    os.read(from_child[0], 1)
-    ledger.close()
-    held_elsewhere = [sys.executable, str(HERE / "agent.py"), backend.url]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run(held_elsewhere, input='["sweep", {}]\n["close", {}]\n', text=True, env=environment, check=True)
-    os.write(to_child[1], b".")
-    os.read(from_child[0], 1)
-    assert [live.hold.id for live in ledger.holds()] == ["before", "after"]
-    os.write(to_child[1], b".")
-    os.waitpid(child, 0)
-    for end in (*to_child, *from_child):
-        os.close(end)
+    try:
+        os.read(from_child[0], 1)
+        ledger.close()
+        other = [sys.executable, str(HERE / "agent.py"), backend.url]
+        environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+        subprocess.run(other, input='["sweep", {}]\n["close", {}]\n', text=True, env=environment, check=True)
+        os.write(to_child[1], b".")
+        os.read(from_child[0], 1)
+        assert [live.hold.id for live in ledger.holds()] == ["before", "after"]
+    finally:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        for end in (*to_child, *from_child):
+            os.close(end)
 
 
 def test_a_child_forked_while_a_verb_takes_its_time_does_not_pretend(

@@ -110,7 +110,9 @@ def test_examples_run(credit_gateway, script, arguments, out):
 
 
 def test_the_batch_that_does_not_fit_is_not_started(credit_gateway):
-    done = subprocess.run([sys.executable, ROOT / "examples/sync_batch.py", "50"], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, ROOT / "examples/sync_batch.py", "50"], capture_output=True, text=True, timeout=60
+    )
     assert done.returncode == 75
     assert "needs 400 credits, has 120, short by 280" in done.stderr
     assert credit_gateway.credits == 120
@@ -143,6 +145,7 @@ def test_the_demo(tmp_path):
     assert "exit code 75: short of credits, nothing ran" in done.stdout
     assert "creditguard.finished" in done.stderr
     assert "creditguard.refused" in done.stderr
-    assert shutil.which("pgrep") is None or not subprocess.run(
-        ["pgrep", "-f", f"{tmp_path}.*sandbox"], capture_output=True
-    ).stdout
+    assert (
+        shutil.which("pgrep") is None
+        or not subprocess.run(["pgrep", "-f", f"{tmp_path}.*sandbox"], capture_output=True).stdout
+    )
