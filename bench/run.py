@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 import rows_guard
 import rows_ledger
 import rows_start
+import rows_watch
 from table import Line, Skipped, show, show_header
 from world import World, world
 
@@ -24,6 +25,7 @@ ROWS: dict[str, Callable[[World], Iterator[Line | Skipped]]] = {
     "import": rows_start.imports,
     "check": rows_start.check,
     "swarm": rows_guard.at_once,
+    "watch": rows_watch.watched,
     "holds": rows_ledger.holds,
     "contention": rows_ledger.contention,
     "run": rows_start.wrapper,

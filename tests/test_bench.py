@@ -22,6 +22,7 @@ ROWS = [
     "creditguard check, among all of .venv",
     "1,000 async guards at once, no ledger",
     "1,000 async guards at once, SQLite ledger",
+    "100 watched runs, processor time",
     "admission, 2,000 live holds, SQLite",
     "admission, 2,000 live holds, PostgreSQL",
     "4 processes, SQLite: fastest / slowest",
