@@ -309,9 +309,10 @@ class _Connection(psycopg.Connection[Row]):
         super().__init__(*args, **kwargs)
         self._opened_by = os.getpid()
 
-    def __del__(self, *args: Any) -> None:
-        # A forked child lets go of its parent's connection in silence. psycopg does not say goodbye to the server then.
-        if getattr(self, "_opened_by", None) == os.getpid():
+    def __del__(self, *args: Any, getpid: Callable[[], int] = os.getpid) -> None:
+        # A forked child lets go of its parent's connection in silence. psycopg does not say goodbye to the server then. At the
+        # interpreter's end `os` may be gone by now, hence its function as a default.
+        if getattr(self, "_opened_by", None) == getpid():
             super().__del__(*args)
 
     def ask(self, statements: str, values: Mapping[str, Any]) -> list[Row]:

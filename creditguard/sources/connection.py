@@ -206,14 +206,12 @@ class _Direct:
             self.close()
 
     def _weed(self) -> None:
+        # Looked at first and taken only to be closed: what two threads take out and put back would be one too many.
         try:
-            oldest = self._idle.popleft()
+            while len(self._idle) > MOST_KEPT or self._idle[0].has_expired():
+                self._idle.popleft().close()
         except IndexError:
-            return
-        if len(self._idle) >= MOST_KEPT or oldest.has_expired():
-            oldest.close()
-        else:
-            self._idle.appendleft(oldest)
+            pass  # others have emptied it meanwhile
 
     def close(self) -> None:
         """What a thread is using is closed when that is done."""
