@@ -37,7 +37,7 @@ EXACT = Context(prec=60)
 ZERO = Decimal(0)
 MICRO = Decimal(1_000_000)
 LARGEST = Decimal(10**12)
-"""The largest amount: a million million credits, so that the ledger's 64-bit micro-credits can add up millions of them."""
+"""The largest amount: a million million credits, which fit into 64 bits as micro-credits (ledgers keep their sums in more)."""
 
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
 

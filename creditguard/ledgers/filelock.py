@@ -17,11 +17,11 @@ except ImportError:
 else:
     _AVAILABLE = True
 
-# How long a waiter sleeps between two tries. A verb holds the lock for some 0.05 ms, and whoever sleeps longer than that
-# competes at an honest chance with whoever has just let go.
+# How long a waiter sleeps between two tries: short against a turn of the scheduler, and never longer for having waited longer,
+# so that all who wait have the same chance. After a second the lock's holder is not busy but stuck, and there is no hurry.
 _STEP = 0.0002
-_STEP_LATER = 0.002
-_SOON = 0.1
+_STEP_LATER = 0.005
+_SOON = 1.0
 
 
 class FileLock:
