@@ -37,6 +37,11 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise
         say(f"a bug in creditguard: {type(error).__name__}: {error} (CREDITGUARD_DEBUG=1 shows where)")
         code = exits.BUG
+    try:
+        sys.stderr.flush()
+    except (OSError, ValueError, AttributeError):
+        # What a full disk did not take is still in the buffer; Python would fail on it at exit, with a code of its own (120).
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
     return exits.for_systemd(code, short_code) if systemd else code
 
 
