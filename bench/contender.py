@@ -11,8 +11,8 @@ import sys
 from time import perf_counter
 
 from creditguard.ledgers import open_ledger
-from creditguard.models import Hold
-from creditguard.processes import this_process
+from creditguard.process.identity import this_process
+from creditguard.rules.values import Hold
 
 if __name__ == "__main__":
     ledger = open_ledger(sys.argv[1])

@@ -19,9 +19,9 @@ from table import Line, Skipped, line
 from world import BENCH, World
 
 from creditguard.ledgers import open_ledger
-from creditguard.models import Hold
-from creditguard.processes import this_process
-from creditguard.protocols import Ledger
+from creditguard.process.identity import this_process
+from creditguard.rules.ports import Ledger
+from creditguard.rules.values import Hold
 
 _ACCOUNT = "bench"
 _AMOUNT = 1_000_000

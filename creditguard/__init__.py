@@ -17,7 +17,6 @@ from __future__ import annotations
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
-    from creditguard._guard import guard
     from creditguard._version import __version__
     from creditguard.errors import (
         AuthenticationError,
@@ -33,9 +32,11 @@ if TYPE_CHECKING:
         SourceError,
         UnexpectedResponse,
     )
-    from creditguard.models import Balance, Report
-    from creditguard.protocols import BalanceSource, Ledger
-    from creditguard.run import Run, current_run
+    from creditguard.guarding.guard import guard
+    from creditguard.guarding.run import Run, current_run
+    from creditguard.rules.ports import BalanceSource, Ledger
+    from creditguard.rules.report import Report
+    from creditguard.rules.values import Balance
 
 __all__ = [
     "AuthenticationError",
@@ -62,13 +63,13 @@ __all__ = [
 
 _HOMES = {
     "__version__": "_version",
-    "Balance": "models",
-    "BalanceSource": "protocols",
-    "Ledger": "protocols",
-    "Report": "models",
-    "Run": "run",
-    "current_run": "run",
-    "guard": "_guard",
+    "Balance": "rules.values",
+    "BalanceSource": "rules.ports",
+    "Ledger": "rules.ports",
+    "Report": "rules.report",
+    "Run": "guarding.run",
+    "current_run": "guarding.run",
+    "guard": "guarding.guard",
 }
 
 

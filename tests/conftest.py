@@ -8,11 +8,11 @@ from importlib.resources import files
 import jsonschema
 import pytest
 
-from creditguard.events import Event
-from creditguard.instrumentation import HostSink
+from creditguard.rules.events import Event
 from creditguard.settings import VARIABLES
+from creditguard.sinks.host import HostSink
 
-_SCHEMA = json.loads(files("creditguard").joinpath("events.schema.json").read_text())
+_SCHEMA = json.loads(files("creditguard").joinpath("rules/events.schema.json").read_text())
 _VALIDATOR = jsonschema.Draft202012Validator(_SCHEMA)
 
 

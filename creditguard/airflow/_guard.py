@@ -7,13 +7,13 @@ import typing
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from creditguard._guard import guard as core_guard
 from creditguard.airflow.context import current_context, job_name
 from creditguard.airflow.masking import mask_environment
 from creditguard.airflow.runs import make_run
-from creditguard.drivers import Ports
-from creditguard.models import Plan
-from creditguard.run import Run
+from creditguard.engine.ports import Ports
+from creditguard.guarding.guard import guard as core_guard
+from creditguard.guarding.run import Run
+from creditguard.rules.values import Plan
 
 if TYPE_CHECKING:
     from creditguard.airflow.hooks import ApiMallHook

@@ -7,7 +7,7 @@ from typing import Any, cast
 
 from airflow.providers.common.compat.sdk import AirflowException, get_current_context
 
-from creditguard.models import Label
+from creditguard.rules.values import Label
 
 _LABELS = ("dag_id", "task_id", "run_id", "try_number", "map_index")
 

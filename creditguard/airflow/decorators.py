@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import TaskDecorator
 
     from creditguard.airflow._guard import TaskGuard
-    from creditguard.models import Amount, Label
+    from creditguard.rules.amounts import Amount
+    from creditguard.rules.values import Label
 
 TaskOnShort = Literal["fail", "skip", "retry", "warn"]
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseHook
 
 if TYPE_CHECKING:
-    from creditguard.models import Balance
+    from creditguard.rules.values import Balance
     from creditguard.sources.apimall import ApiMall
 
 

@@ -16,7 +16,8 @@ from airflow.providers.common.compat.sdk import (
 if TYPE_CHECKING:
     from creditguard.airflow.preflight import Question
     from creditguard.errors import CreditGuardError
-    from creditguard.models import Amount, Label
+    from creditguard.rules.amounts import Amount
+    from creditguard.rules.values import Label
 
 GateOnShort = Literal["fail", "skip", "short_circuit", "retry", "reschedule", "warn"]
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from creditguard import _guard
 from creditguard.airflow.hooks import ApiMallHook
 from creditguard.errors import InsufficientCredits, RateLimited, SourceError
-from creditguard.events import ADMITTED, REFUSED, Event, waiting
-from creditguard.instrumentation import HostSink
-from creditguard.models import Admission, Amount, Label, OnShort, to_json
-from creditguard.protocols import EventSink
+from creditguard.guarding import guard as _guard
+from creditguard.rules.amounts import Amount, to_json
+from creditguard.rules.events import ADMITTED, REFUSED, Event, waiting
+from creditguard.rules.ports import EventSink
+from creditguard.rules.values import Admission, Label, OnShort
+from creditguard.sinks.host import HostSink
 
 
 class WaitingSink:

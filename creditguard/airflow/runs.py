@@ -12,11 +12,11 @@ from creditguard.airflow import kills
 from creditguard.airflow.context import current_context, labels
 from creditguard.airflow.errors import OverBudget, final
 from creditguard.airflow.masking import mask_settings
-from creditguard.drivers import Ports
+from creditguard.engine.ports import Ports
+from creditguard.engine.readings import Readings
 from creditguard.errors import BudgetExceeded, CreditGuardError
-from creditguard.models import Outcome, Plan
-from creditguard.readings import Readings
-from creditguard.run import Run
+from creditguard.guarding.run import Run
+from creditguard.rules.values import Outcome, Plan
 
 
 def make_run(plan: Plan, ports: Ports) -> Run:

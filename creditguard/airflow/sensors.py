@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 from airflow.providers.common.compat.sdk import BaseSensorOperator, PokeReturnValue, conf
 
 if TYPE_CHECKING:
-    from creditguard.models import Amount, Label
+    from creditguard.rules.amounts import Amount
+    from creditguard.rules.values import Label
 
 
 class CreditBalanceSensor(BaseSensorOperator):

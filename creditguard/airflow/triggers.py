@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 if TYPE_CHECKING:
-    from creditguard.models import Label
+    from creditguard.rules.values import Label
 
 
 class CreditBalanceTrigger(BaseTrigger):

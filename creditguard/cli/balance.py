@@ -7,8 +7,8 @@ import json
 
 from creditguard import settings as _settings
 from creditguard.cli import exits
-from creditguard.models import to_json
-from creditguard.runtime import runtime
+from creditguard.guarding.wiring import runtime
+from creditguard.rules.amounts import to_json
 
 
 def run(options: argparse.Namespace) -> int:

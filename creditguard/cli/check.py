@@ -7,7 +7,8 @@ import json
 
 from creditguard.cli import exits, say
 from creditguard.cli.preflight import guard_for, sink_for
-from creditguard.models import Admission, to_json
+from creditguard.rules.amounts import to_json
+from creditguard.rules.values import Admission
 
 
 def run(options: argparse.Namespace) -> int:

@@ -10,7 +10,8 @@ from creditguard.cli import exits, say
 from creditguard.cli.parser import UsageError
 from creditguard.cli.preflight import ledger_for
 from creditguard.cli.table import render
-from creditguard.models import LiveHold, from_micro, to_json
+from creditguard.rules.amounts import from_micro, to_json
+from creditguard.rules.values import LiveHold
 
 
 def run(options: argparse.Namespace) -> int:

@@ -7,11 +7,11 @@ import sys
 from typing import Any
 
 from creditguard import settings as _settings
-from creditguard._guard import guard
-from creditguard.events import Event
-from creditguard.instrumentation.terminal import StderrSink
+from creditguard.guarding.guard import guard
 from creditguard.ledgers import default_url, open_ledger
-from creditguard.protocols import EventSink, Ledger
+from creditguard.rules.events import Event
+from creditguard.rules.ports import EventSink, Ledger
+from creditguard.sinks.stderr import StderrSink
 
 
 class _Quiet:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from creditguard.run import Run
+from creditguard.guarding.run import Run
 
 EVERY = 1.0
 """Seconds."""

@@ -7,7 +7,7 @@ import tempfile
 from pathlib import Path
 
 from creditguard.errors import ConfigurationError
-from creditguard.run import Run
+from creditguard.guarding.run import Run
 
 VARIABLE = "CREDITGUARD_RECORD_FILE"
 

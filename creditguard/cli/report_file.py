@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from creditguard.errors import ConfigurationError, CreditGuardError
-from creditguard.models import Report
+from creditguard.rules.report import Report
 
 Stage = Literal["preflight", "command"]
 

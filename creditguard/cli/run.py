@@ -10,16 +10,16 @@ from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
-from creditguard._guard import guard
 from creditguard.cli import child, exits, say
 from creditguard.cli.preflight import guard_for, sink_for
 from creditguard.cli.records import VARIABLE, RecordFile
 from creditguard.cli.report_file import ReportFile, Stage
 from creditguard.cli.wait import WaitingSink, until_it_fits
 from creditguard.errors import CreditGuardError
-from creditguard.models import Outcome
-from creditguard.protocols import EventSink
-from creditguard.run import Run
+from creditguard.guarding.guard import guard
+from creditguard.guarding.run import Run
+from creditguard.rules.ports import EventSink
+from creditguard.rules.values import Outcome
 
 _GRACE = 10.0
 """Seconds between SIGTERM and SIGKILL for a command that is stopped for going over its budget, without --kill-after."""
@@ -120,8 +120,8 @@ def _attended(options: argparse.Namespace, guarded: Run, record_file: RecordFile
     if not options.watch:
         yield
         return
-    from creditguard.attendant import attendant
     from creditguard.cli.progress import Progress
+    from creditguard.process.background import attendant
 
     running = True
 

@@ -7,7 +7,7 @@ import re
 from decimal import Decimal
 
 from creditguard.errors import ConfigurationError
-from creditguard.models import rounded, to_credits
+from creditguard.rules.amounts import rounded, to_credits
 
 _DURATION = re.compile(
     r"(?:(\d+(?:\.\d+)?)d)?(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m)?(?:(\d+(?:\.\d+)?)s?)?", re.ASCII

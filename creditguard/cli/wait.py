@@ -19,9 +19,9 @@ from creditguard.errors import (
     LedgerError,
     RateLimited,
 )
-from creditguard.events import REFUSED, Event, waiting
-from creditguard.models import Admission
-from creditguard.protocols import EventSink
+from creditguard.rules.events import REFUSED, Event, waiting
+from creditguard.rules.ports import EventSink
+from creditguard.rules.values import Admission
 
 T = TypeVar("T")
 

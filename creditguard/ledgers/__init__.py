@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from creditguard.errors import ConfigurationError
-from creditguard.protocols import Ledger
+from creditguard.rules.ports import Ledger
 
 __all__ = ["default_path", "default_url", "open_ledger"]
 

@@ -7,8 +7,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 
-from creditguard.models import Grant, Hold, LiveHold, Mark, Owner, Reading
-from creditguard.processes import this_process
+from creditguard.process.identity import this_process
+from creditguard.rules.values import Grant, Hold, LiveHold, Mark, Owner, Reading
 
 
 class NoLedger:

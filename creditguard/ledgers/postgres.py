@@ -32,8 +32,8 @@ from creditguard.errors import ConfigurationError, LedgerUnavailable
 from creditguard.ledgers import postgres_sql as sql
 from creditguard.ledgers import rows
 from creditguard.ledgers.turns import Turn, Turns, seconds
-from creditguard.models import Grant, Hold, LiveHold, Mark, Owner, Reading
-from creditguard.processes import is_dead
+from creditguard.process.identity import is_dead
+from creditguard.rules.values import Grant, Hold, LiveHold, Mark, Owner, Reading
 
 _TRIES = 4
 _PRUNE_EVERY = 64

@@ -8,7 +8,7 @@ from datetime import datetime, timezone
 from decimal import Decimal
 from typing import Any
 
-from creditguard.models import Balance, Hold, Label, LiveHold, Mark, Owner, Reading
+from creditguard.rules.values import Balance, Hold, Label, LiveHold, Mark, Owner, Reading
 
 
 def text(value: str) -> str:

@@ -37,8 +37,8 @@ from creditguard.errors import LedgerUnavailable
 from creditguard.ledgers import rows
 from creditguard.ledgers.filelock import FileLock
 from creditguard.ledgers.turns import Turn, Turns
-from creditguard.models import Grant, Hold, LiveHold, Mark, Owner, Reading
-from creditguard.processes import is_dead, this_process
+from creditguard.process.identity import is_dead, this_process
+from creditguard.rules.values import Grant, Hold, LiveHold, Mark, Owner, Reading
 
 # On Linux CLOCK_MONOTONIC rests while the machine is suspended and CLOCK_BOOTTIME does not; on macOS the names are others.
 _RUNNING = getattr(time, "CLOCK_UPTIME_RAW", time.CLOCK_MONOTONIC)

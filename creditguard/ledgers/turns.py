@@ -24,7 +24,7 @@ from time import CLOCK_MONOTONIC, clock_gettime
 from typing import Any, Generic, Protocol, TypeVar
 
 from creditguard.errors import LedgerUnavailable
-from creditguard.processes import this_process
+from creditguard.process.identity import this_process
 
 _PATIENCE_TO_FORK = 2.0
 

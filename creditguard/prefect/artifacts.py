@@ -6,7 +6,7 @@ import logging
 import re
 from typing import Any
 
-from creditguard.models import Report
+from creditguard.rules.report import Report
 
 _log = logging.getLogger("creditguard")
 

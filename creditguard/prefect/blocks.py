@@ -9,8 +9,8 @@ from prefect.blocks.core import Block
 from pydantic import ConfigDict, Field, SecretStr
 
 from creditguard import settings as _settings
-from creditguard.models import Balance
 from creditguard.prefect.guards import guard
+from creditguard.rules.values import Balance
 from creditguard.sources.apimall import ApiMall
 
 

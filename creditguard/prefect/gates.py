@@ -7,12 +7,13 @@ from typing import Any, Literal, TypeAlias
 from prefect import task
 from prefect.cache_policies import NO_CACHE
 
-from creditguard import _guard
 from creditguard.errors import ConfigurationError, InsufficientCredits
-from creditguard.models import Admission, Amount
+from creditguard.guarding import guard as _guard
 from creditguard.prefect.blocks import ApiMallCredentials
 from creditguard.prefect.guards import guard
 from creditguard.prefect.states import refusal_state, retry_unless_short
+from creditguard.rules.amounts import Amount
+from creditguard.rules.values import Admission
 
 OnShortGate: TypeAlias = Literal["fail", "cancel", "skip", "warn"]
 

@@ -7,15 +7,15 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Any, ParamSpec, TypeVar
 
-from creditguard import _guard
-from creditguard.drivers import Ports
+from creditguard.engine.ports import Ports
 from creditguard.errors import CreditGuardError
-from creditguard.instrumentation import HostSink
-from creditguard.models import Outcome, Plan
+from creditguard.guarding import guard as _guard
+from creditguard.guarding.run import Run
 from creditguard.prefect.artifacts import apublish, publish
 from creditguard.prefect.places import Place, here
 from creditguard.prefect.sinks import RunEvents, RunLog
-from creditguard.run import Run
+from creditguard.rules.values import Outcome, Plan
+from creditguard.sinks.host import HostSink
 
 P = ParamSpec("P")
 R = TypeVar("R")

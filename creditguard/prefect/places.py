@@ -9,7 +9,7 @@ from contextvars import Context, copy_context
 from dataclasses import dataclass
 from typing import Any
 
-from creditguard.models import Label
+from creditguard.rules.values import Label
 
 
 @dataclass(frozen=True, slots=True)

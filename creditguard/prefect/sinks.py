@@ -6,9 +6,9 @@ import json
 import logging
 from functools import partial
 
-from creditguard.events import Event
 from creditguard.prefect.places import Place
-from creditguard.protocols import EventSink
+from creditguard.rules.events import Event
+from creditguard.rules.ports import EventSink
 
 _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 

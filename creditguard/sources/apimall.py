@@ -7,7 +7,7 @@ import time
 from datetime import datetime, timezone
 
 from creditguard._version import __version__
-from creditguard.models import Balance
+from creditguard.rules.values import Balance
 from creditguard.sources import retries
 from creditguard.sources.apimall_checks import check_key, gateway
 from creditguard.sources.apimall_wire import SOURCE, UNIT, Secret, build_request, judge

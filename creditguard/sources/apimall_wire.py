@@ -26,7 +26,8 @@ from decimal import Decimal
 from typing import Any
 
 from creditguard.errors import AuthenticationError, BalanceUnavailable, RateLimited, SourceError, UnexpectedResponse
-from creditguard.models import EXACT, LARGEST, Balance, whole
+from creditguard.rules.amounts import EXACT, LARGEST, whole
+from creditguard.rules.values import Balance
 from creditguard.sources.apimall_checks import Gateway, check_base_url, check_key
 from creditguard.sources.exchange import LIMIT, Reply, Request
 from creditguard.sources.retries import TRIES, Setback

@@ -27,7 +27,7 @@ import h11
 import httpcore
 from anyio.lowlevel import RunVar
 
-from creditguard import forks
+from creditguard.process import forks
 from creditguard.sources._network import AsyncBackend, Backend, NoAddressError
 from creditguard.sources.environment import EnvironmentUnusableError, Proxy, proxy_for, tls_context
 from creditguard.sources.exchange import LIMIT, Failure, Reply, Request

@@ -16,7 +16,7 @@ from collections.abc import Callable, Generator
 from typing import NamedTuple, TypeAlias
 
 from creditguard.errors import BalanceUnavailable, SourceError, UnexpectedResponse
-from creditguard.models import Balance
+from creditguard.rules.values import Balance
 from creditguard.sources.exchange import Failure, Reply, Send, Wait
 
 TRIES = 4

@@ -175,7 +175,7 @@ def env_gateway(gateways, gateway, monkeypatch: pytest.MonkeyPatch):
 @pytest.fixture
 def events(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
     """What was logged in this process, oldest first."""
-    from creditguard.instrumentation import HostSink
+    from creditguard.sinks.host import HostSink
 
     seen: list[dict] = []
     emit = HostSink.emit

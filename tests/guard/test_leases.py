@@ -8,9 +8,9 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from creditguard import guard
-from creditguard.leases import Leases
+from creditguard.engine.leases import Leases
 from creditguard.ledgers.sqlite import SqliteLedger
-from creditguard.models import Hold
+from creditguard.rules.values import Hold
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from typing import Any
 
 from creditguard.ledgers.postgres import PostgresLedger
 from creditguard.ledgers.sqlite import SqliteLedger
-from creditguard.models import Hold
-from creditguard.processes import this_process
+from creditguard.process.identity import this_process
+from creditguard.rules.values import Hold
 
 
 class Verbs:

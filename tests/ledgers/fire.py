@@ -33,8 +33,8 @@ import psycopg
 
 from creditguard.ledgers.postgres import PostgresLedger
 from creditguard.ledgers.sqlite import SqliteLedger
-from creditguard.models import Grant, Hold, Mark, Owner
-from creditguard.processes import this_process
+from creditguard.process.identity import this_process
+from creditguard.rules.values import Grant, Hold, Mark, Owner
 
 ACCOUNT = "pool"
 TTL = 3.0

@@ -8,8 +8,8 @@ import sys
 import time
 
 from creditguard.ledgers import open_ledger
-from creditguard.models import Hold
-from creditguard.processes import this_process
+from creditguard.process.identity import this_process
+from creditguard.rules.values import Hold
 
 
 def main(url: str, seconds: float) -> None:

@@ -24,8 +24,8 @@ import psycopg
 import creditguard
 from creditguard.ledgers.postgres import PostgresLedger
 from creditguard.ledgers.sqlite import SqliteLedger
-from creditguard.models import Owner
-from creditguard.processes import is_dead, this_process
+from creditguard.process.identity import is_dead, this_process
+from creditguard.rules.values import Owner
 
 HERE = Path(__file__).parent
 ROOT = Path(creditguard.__file__).parent.parent

@@ -12,8 +12,9 @@ import psycopg
 import pytest
 from ledger_world import Backend, in_threads, new_owner
 
-from creditguard.models import LARGEST, Balance, Grant, Hold, Mark, Owner, Reading, to_micro
-from creditguard.protocols import Ledger
+from creditguard.rules.amounts import LARGEST, to_micro
+from creditguard.rules.ports import Ledger
+from creditguard.rules.values import Balance, Grant, Hold, Mark, Owner, Reading
 
 pytestmark = pytest.mark.usefixtures("balanced")
 

@@ -10,8 +10,8 @@ import pytest
 from freezegun import freeze_time
 from ledger_world import Agent, AnyLedger, Backend, in_balance
 
-from creditguard.models import Hold, Mark
-from creditguard.processes import this_process
+from creditguard.process.identity import this_process
+from creditguard.rules.values import Hold, Mark
 
 Start = Callable[..., Agent]
 

@@ -9,7 +9,7 @@ from decimal import Decimal
 from ledger_world import in_threads, new_owner
 
 from creditguard.ledgers import open_ledger
-from creditguard.models import Balance, Grant, Hold, Mark, Reading
+from creditguard.rules.values import Balance, Grant, Hold, Mark, Reading
 
 
 def test_everything_is_admitted_and_overlaps_are_counted() -> None:

@@ -11,7 +11,7 @@ import pytest
 
 from creditguard.errors import ConfigurationError, LedgerUnavailable
 from creditguard.ledgers import default_path, default_url, open_ledger
-from creditguard.models import Mark
+from creditguard.rules.values import Mark
 
 
 def test_none_turns_the_ledger_off() -> None:

@@ -18,7 +18,7 @@ from ledger_world import Server, in_balance, in_threads, new_owner
 from creditguard.errors import LedgerUnavailable
 from creditguard.ledgers import postgres, postgres_sql
 from creditguard.ledgers.postgres import PostgresLedger
-from creditguard.models import Hold, Mark
+from creditguard.rules.values import Hold, Mark
 
 OWNER = new_owner()
 

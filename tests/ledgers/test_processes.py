@@ -16,9 +16,9 @@ from pathlib import Path
 
 import pytest
 
-from creditguard import processes
-from creditguard.models import Owner
-from creditguard.processes import is_dead, this_process
+from creditguard.process import identity as processes
+from creditguard.process.identity import is_dead, this_process
+from creditguard.rules.values import Owner
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
@@ -203,9 +203,7 @@ def test_without_proc_nobody_is_dead_unless_the_boot_is_known(tmp_path: Path, mo
 
 
 def test_who_a_process_is_loads_nothing() -> None:
-    code = (
-        "import sys, creditguard.models; before = set(sys.modules); import creditguard.processes as p; p.this_process()"
-    )
-    code += "; print(sorted(set(sys.modules) - before - {'creditguard.processes'}))"
+    code = "import sys, creditguard.process, creditguard.rules.values; before = set(sys.modules); import creditguard.process.identity as p; p.this_process()"
+    code += "; print(sorted(set(sys.modules) - before - {'creditguard.process.identity'}))"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert loaded.stdout.strip() == "[]"

@@ -22,7 +22,7 @@ from creditguard.errors import LedgerUnavailable
 from creditguard.ledgers import filelock
 from creditguard.ledgers import sqlite as module
 from creditguard.ledgers.sqlite import MIGRATIONS, SqliteLedger
-from creditguard.models import Hold, Mark
+from creditguard.rules.values import Hold, Mark
 
 OWNER = new_owner()
 
@@ -104,8 +104,8 @@ def test_many_processes_may_make_the_file_at_once(path: Path) -> None:
     code = f"""
 import sys
 from creditguard.ledgers.sqlite import SqliteLedger
-from creditguard.models import Hold
-from creditguard.processes import this_process
+from creditguard.rules.values import Hold
+from creditguard.process.identity import this_process
 ledger = SqliteLedger({str(path)!r})
 sys.stdin.readline()
 ledger.reserve(Hold(this_process().id, "a", 1, "job"), this_process(), available=None, mark=None)
@@ -311,8 +311,8 @@ def test_a_disk_that_is_full(used: Path) -> None:
 import resource, signal
 from creditguard.errors import LedgerUnavailable
 from creditguard.ledgers.sqlite import SqliteLedger
-from creditguard.models import Hold
-from creditguard.processes import this_process
+from creditguard.rules.values import Hold
+from creditguard.process.identity import this_process
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 ledger = SqliteLedger({str(used)!r})
 resource.setrlimit(resource.RLIMIT_FSIZE, (60_000, resource.RLIM_INFINITY))
@@ -446,7 +446,7 @@ def test_a_reading_from_another_boot_has_no_age(path: Path, monkeypatch: pytest.
     from datetime import datetime, timezone
     from decimal import Decimal
 
-    from creditguard.models import Balance, Reading
+    from creditguard.rules.values import Balance, Reading
 
     here = module.this_process()
     reading = Reading(Balance(Decimal(5), "credits", datetime.now(timezone.utc)), Mark())

@@ -19,7 +19,7 @@ from hypothesis.stateful import (
 )
 from ledger_world import Backend, new_owner
 
-from creditguard.models import Grant, Hold, Mark, Owner
+from creditguard.rules.values import Grant, Hold, Mark, Owner
 
 TTL = 60
 RUNS = st.sampled_from([f"run-{number}" for number in range(8)])

@@ -21,8 +21,8 @@ from creditguard.errors import LedgerUnavailable
 from creditguard.ledgers import open_ledger
 from creditguard.ledgers import turns as turns_module
 from creditguard.ledgers.turns import Turn, Turns
-from creditguard.models import Hold, Mark
-from creditguard.processes import this_process
+from creditguard.process.identity import this_process
+from creditguard.rules.values import Hold, Mark
 
 
 def hold(run: str, amount: int = 1) -> Hold:

@@ -9,7 +9,7 @@ import creditguard.prefect
 
 _CODE = """
 import sys, creditguard.prefect
-heavy = {"prefect", "pydantic", "httpx", "anyio", "asyncio", "inspect", "logging", "creditguard._guard"} & sys.modules.keys()
+heavy = {"prefect", "pydantic", "httpx", "anyio", "asyncio", "inspect", "logging", "creditguard.guarding.guard"} & sys.modules.keys()
 assert not heavy, heavy
 from creditguard.prefect import retry_unless_short
 assert "prefect" not in sys.modules

@@ -54,7 +54,7 @@ def test_the_readmes_shell_runs(credit_gateway, tmp_path):
 
 
 def test_the_readmes_event_has_real_fields():
-    schema = json.loads(files("creditguard").joinpath("events.schema.json").read_text())
+    schema = json.loads(files("creditguard").joinpath("rules/events.schema.json").read_text())
     (block,) = blocks(README, "json")
     assert set(json.loads(block)) <= set(schema["$defs"]["finished"]["properties"])
 
@@ -83,7 +83,7 @@ def test_every_setting_is_documented():
 
 
 def test_every_event_and_field_is_documented_as_the_schema_has_it():
-    schema = json.loads(files("creditguard").joinpath("events.schema.json").read_text())
+    schema = json.loads(files("creditguard").joinpath("rules/events.schema.json").read_text())
     text = (ROOT / "docs/events.md").read_text()
     for name, definition in schema["$defs"].items():
         if name == "run":

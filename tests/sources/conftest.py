@@ -17,7 +17,7 @@ import trio
 import trustme
 
 from creditguard.errors import BalanceUnavailable
-from creditguard.models import Balance
+from creditguard.rules.values import Balance
 from creditguard.sources import connection, retries
 from creditguard.sources.apimall import ApiMall
 

@@ -8,7 +8,7 @@ from decimal import Decimal
 import pytest
 
 from creditguard.errors import AuthenticationError, RateLimited, SourceError, UnexpectedResponse
-from creditguard.models import Balance
+from creditguard.rules.values import Balance
 from creditguard.sources import retries
 from creditguard.sources.exchange import Failure, Reply, Send, Wait
 from creditguard.sources.retries import TRIES, Setback, reading

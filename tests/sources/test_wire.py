@@ -19,7 +19,8 @@ from creditguard.errors import (
     SourceError,
     UnexpectedResponse,
 )
-from creditguard.models import LARGEST, Balance
+from creditguard.rules.amounts import LARGEST
+from creditguard.rules.values import Balance
 from creditguard.sources.apimall_checks import gateway
 from creditguard.sources.apimall_wire import Secret, build_request, judge, retry_after
 from creditguard.sources.exchange import Reply

@@ -20,7 +20,7 @@ import httpx
 
 from creditguard import InsufficientCredits, LedgerUnavailable, guard
 from creditguard.ledgers import open_ledger
-from creditguard.models import Grant
+from creditguard.rules.values import Grant
 
 
 class ReleasedAtAdmission:

@@ -14,9 +14,10 @@ from decimal import Decimal
 from hypothesis import given
 from hypothesis import strategies as st
 
-from creditguard import policy
-from creditguard.course import Course
-from creditguard.models import Admission, Balance, Mark, Plan
+from creditguard.rules.report import make_report
+from creditguard.rules.settling import Ending, Exit, settled_by_readings
+from creditguard.rules.spending import Trend, alarms, reason_to_stop, spent_so_far
+from creditguard.rules.values import Admission, Balance, Mark, Plan
 
 WHEN = datetime(2026, 1, 1, tzinfo=timezone.utc)
 START = 1000
@@ -78,29 +79,29 @@ def balance(amount):
 def test_no_figure_is_wrong_in_what_it_claims(history, budget, after_the_end):
     plan = Plan("r", "job", "acct", "src", Decimal(budget), watch=1.0, thresholds=(Decimal(1),))
     admission = Admission(plan, 0.0, balance(START), Mark())
-    world, course, now = World(), Course.begin(Decimal(START), 0.0), 0.0
+    world, trend, now = World(), Trend.begin(Decimal(START), 0.0), 0.0
     for what, amount in history:
         now += 1
         if what != "read":
             world.do(what, amount)
             continue
-        course = course.seen(Decimal(world.pool), now)
-        spending = policy.spending(Decimal(START), None, course, world.others)
+        trend = trend.seen(Decimal(world.pool), now)
+        spending = spent_so_far(Decimal(START), None, trend, world.others)
         if spending.basis == "account_delta" and not world.topped_up:
             assert spending.spent == world.net
         elif spending.basis == "at_least":
             assert spending.spent <= max(world.net, 0)
         elif spending.basis == "shared_account_delta" and not world.topped_up:
             assert spending.spent >= world.net
-        if policy.stop(
+        if reason_to_stop(
             Plan("r", "job", "acct", "src", Decimal(budget), on_overrun="stop"),
-            policy.alarms(plan, spending, course.last),
+            alarms(plan, spending, trend.last),
             spending,
-            course.last,
+            trend.last,
         ):
             assert world.net > budget  # nobody is stopped for what he has not spent, whatever else went on
 
-    found = policy.Exit(course)
+    found = Exit(trend)
     found.saw(balance(world.pool), now + 1)
     for what, amount in after_the_end:
         now += 1
@@ -111,7 +112,7 @@ def test_no_figure_is_wrong_in_what_it_claims(history, budget, after_the_end):
     found.saw(balance(world.pool), now + 2)
     found.mark = Mark(started=1 + world.others)
     found.settled = True
-    report = policy.report(admission, policy.Ending("succeeded", None, now, course=course), found)
+    report = make_report(admission, Ending("succeeded", None, now, trend=trend), found)
 
     if report.basis == "account_delta":
         assert world.others == 0
@@ -141,21 +142,21 @@ def test_no_figure_is_wrong_in_what_it_claims(history, budget, after_the_end):
 def test_a_balance_that_lags_is_not_called_settled_before_it_has_caught_up(costs, lag, pause):
     """By readings, of a run that was watched: the pauses that the run made are known."""
     shown, pool, now = [START] * (lag + 1), START, 0.0
-    course = Course.begin(Decimal(START), 0.0)
+    trend = Trend.begin(Decimal(START), 0.0)
     for cost in costs:
         pool -= cost
         for _ in range(pause):
             shown.append(pool)
             now += 1
-            course = course.seen(Decimal(shown[-1 - lag]), now)
+            trend = trend.seen(Decimal(shown[-1 - lag]), now)
     admission = Admission(
         Plan("r", "job", "acct", "src", Decimal(900), settle=100, settle_stable=True), 0.0, balance(START), Mark()
     )
-    ending, found = policy.Ending("succeeded", None, now, course=course), policy.Exit(course)
-    while not policy.settled_by_readings(admission, ending, found) and now < 200:
+    ending, found = Ending("succeeded", None, now, trend=trend), Exit(trend)
+    while not settled_by_readings(admission, ending, found) and now < 200:
         shown.append(pool)
         now += 1
         found.saw(balance(shown[-1 - lag]), now)
-    moves_seen = course.longest_pause > 0
+    moves_seen = trend.longest_pause > 0
     if moves_seen or pause == 1:
         assert found.after.amount == pool

@@ -12,9 +12,9 @@ from decimal import Decimal
 import pytest
 
 from creditguard import Balance, ConfigurationError, current_run, guard
-from creditguard.attendant import Attendant
 from creditguard.ledgers.sqlite import SqliteLedger
-from creditguard.policy import Spending
+from creditguard.process.background import Attendant
+from creditguard.rules.spending import Spending
 
 from .conftest import WATCH, attendants, until
 

@@ -8,23 +8,11 @@ from decimal import Decimal
 
 import pytest
 
-from creditguard import events, flow
-from creditguard.effects import (
-    Emit,
-    Now,
-    Publish,
-    Read,
-    Recent,
-    Release,
-    Reserve,
-    Settle,
-    Sleep,
-    Sweep,
-    TakeMark,
-)
 from creditguard.errors import InsufficientCredits, LedgerUnavailable, SourceError
-from creditguard.models import Admission, Balance, Grant, Mark, Plan, Reading
-from creditguard.policy import Ending
+from creditguard.rules import events, flow
+from creditguard.rules.effects import Emit, Now, Publish, Read, Recent, Release, Reserve, Settle, Sleep, Sweep, TakeMark
+from creditguard.rules.settling import Ending
+from creditguard.rules.values import Admission, Balance, Grant, Mark, Plan, Reading
 
 WHEN = datetime(2026, 1, 1, tzinfo=timezone.utc)
 PLAN = Plan("run-1", "nightly", "acct", "apimall", Decimal(80), labels={"team": "data"})

@@ -12,7 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from creditguard import ConfigurationError
-from creditguard.models import LARGEST, Plan, from_micro, rounded, to_credits, to_json, to_micro, whole
+from creditguard.rules.amounts import LARGEST, from_micro, rounded, to_credits, to_json, to_micro, whole
+from creditguard.rules.values import Plan
 
 
 @pytest.mark.parametrize(

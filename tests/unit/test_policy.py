@@ -12,10 +12,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from creditguard import policy
-from creditguard.course import Course
 from creditguard.errors import BudgetExceeded
-from creditguard.models import Admission, Balance, Mark, Plan
+from creditguard.rules.admission import decide
+from creditguard.rules.consumption import overlapping, usage
+from creditguard.rules.report import drift_tolerance, make_report, outcome_of
+from creditguard.rules.settling import (
+    Ending,
+    Exit,
+    agrees_with_record,
+    settled_by_readings,
+    settled_by_time,
+    trend_until_exit,
+)
+from creditguard.rules.spending import Alarms, Spending, Trend, alarms, reason_to_stop, spent_so_far
+from creditguard.rules.values import Admission, Balance, Mark, Plan
 
 WHEN = datetime(2026, 1, 1, tzinfo=timezone.utc)
 credits_ = st.decimals(min_value=-(10**6), max_value=10**6, places=6)
@@ -32,7 +42,7 @@ def balance(amount):
 
 @given(credits_, st.integers(0, 10**12), credits_, budgets)
 def test_short_is_exactly_headroom_below_budget(amount, held, keep, budget):
-    verdict = policy.decide(plan(budget, keep), balance(amount), held)
+    verdict = decide(plan(budget, keep), balance(amount), held)
     assert verdict.headroom == amount - Decimal(held) / 10**6 - keep
     assert verdict.short == (verdict.headroom < budget)
     assert verdict.shortfall == max(budget - verdict.headroom, 0)
@@ -41,17 +51,17 @@ def test_short_is_exactly_headroom_below_budget(amount, held, keep, budget):
 def test_a_hosts_decimal_context_changes_no_decision():
     with decimal.localcontext() as context:
         context.prec = 2
-        verdict = policy.decide(plan("123455"), balance("123456"), 2_000_000)
-        used = policy.usage(Decimal(5), Decimal(123456), Decimal(123450), None, 0)
+        verdict = decide(plan("123455"), balance("123456"), 2_000_000)
+        used = usage(Decimal(5), Decimal(123456), Decimal(123450), None, 0)
     assert verdict.headroom == 123454
     assert verdict.shortfall == 1
     assert used.delta == 6
 
 
 def test_an_empty_batch_fits_an_empty_account_but_not_an_overdrawn_one():
-    assert not policy.decide(plan(0), balance(0), 0).short
-    assert policy.decide(plan(0), balance(-1), 0).short
-    assert not policy.decide(plan(5, keep=-10), balance(-3), 0).short
+    assert not decide(plan(0), balance(0), 0).short
+    assert decide(plan(0), balance(-1), 0).short
+    assert not decide(plan(5, keep=-10), balance(-3), 0).short
 
 
 @pytest.mark.parametrize(
@@ -74,13 +84,13 @@ def test_an_empty_batch_fits_an_empty_account_but_not_an_overdrawn_one():
 )
 def test_what_was_consumed_and_how_sure_that_is(before, after, recorded, overlaps, expected):
     amounts = [None if value is None else Decimal(value) for value in (before, after, recorded)]
-    used = policy.usage(Decimal(50), *amounts, overlaps)
+    used = usage(Decimal(50), *amounts, overlaps)
     assert (used.delta, used.consumed, used.drift, used.basis, used.over_budget) == expected
 
 
 @given(credits_, credits_, st.one_of(st.none(), st.integers(0, 5)))
 def test_consumption_is_never_clamped_to_zero(before, after, overlaps):
-    used = policy.usage(Decimal(50), before, after, None, overlaps)
+    used = usage(Decimal(50), before, after, None, overlaps)
     if after > before:
         assert used.consumed is None
         assert used.basis == "unknown"
@@ -95,12 +105,12 @@ def test_overlapping_runs_are_counted_from_two_marks(ended, live, data):
     ended_since = data.draw(st.integers(0, live + started_since))
     before = Mark(started=ended + live, ended=ended)
     after = Mark(started=before.started + 1 + started_since, ended=ended + ended_since)
-    assert policy.overlapping(before, after) == live + started_since
+    assert overlapping(before, after) == live + started_since
 
 
 def test_overlapping_runs_are_unknown_without_both_marks():
-    assert policy.overlapping(None, Mark()) is None
-    assert policy.overlapping(Mark(), None) is None
+    assert overlapping(None, Mark()) is None
+    assert overlapping(Mark(), None) is None
 
 
 class Cancelled(BaseException):
@@ -125,18 +135,18 @@ class Cancelled(BaseException):
     ],
 )
 def test_outcome_by_exception(error, outcome):
-    assert policy.outcome_of(error) == outcome
+    assert outcome_of(error) == outcome
 
 
 # settling
 
 NOW = replace(plan(80), settle=60.0)
 ADMITTED = Admission(NOW, 0.0, balance(120), Mark())
-ENDING = policy.Ending("succeeded", None, 10.0)
+ENDING = Ending("succeeded", None, 10.0)
 
 
-def seen(*readings, course=None):
-    found = policy.Exit(course or Course.begin(Decimal(120), 0.0))
+def seen(*readings, trend=None):
+    found = Exit(trend or Trend.begin(Decimal(120), 0.0))
     for amount, at in readings:
         found.saw(balance(amount), at)
     return found
@@ -157,99 +167,99 @@ def seen(*readings, course=None):
 def test_settled_by_time_or_word(settle, pending, amount, recorded, settled):
     admission = replace(ADMITTED, plan=replace(NOW, settle=settle))
     ending = replace(ENDING, pending=pending, recorded=None if recorded is None else Decimal(recorded))
-    assert policy.settled_by_time(admission, ending, seen((amount, 11))) is settled
+    assert settled_by_time(admission, ending, seen((amount, 11))) is settled
 
 
 def test_nothing_is_settled_that_was_not_read():
-    assert not policy.settled_by_time(ADMITTED, ENDING, policy.Exit())
-    assert not policy.settled_by_readings(ADMITTED, ENDING, policy.Exit())
-    assert not policy.agrees_with_record(ADMITTED, replace(ENDING, pending=0, recorded=Decimal(0)), policy.Exit())
+    assert not settled_by_time(ADMITTED, ENDING, Exit())
+    assert not settled_by_readings(ADMITTED, ENDING, Exit())
+    assert not agrees_with_record(ADMITTED, replace(ENDING, pending=0, recorded=Decimal(0)), Exit())
     unread = replace(ADMITTED, balance=None)
-    assert policy.settled_by_time(unread, ENDING, seen((100, 11)))
+    assert settled_by_time(unread, ENDING, seen((100, 11)))
 
 
 def test_settled_by_readings_that_agree():
-    assert not policy.settled_by_readings(ADMITTED, ENDING, seen((100, 11)))
-    assert policy.settled_by_readings(ADMITTED, ENDING, seen((100, 11), (100, 12)))
-    assert not policy.settled_by_readings(ADMITTED, ENDING, seen((100, 11), (99, 12)))
-    assert not policy.settled_by_readings(ADMITTED, ENDING, seen((120, 11), (120, 12)))
-    assert not policy.settled_by_readings(ADMITTED, replace(ENDING, pending=1), seen((100, 11), (100, 12)))
+    assert not settled_by_readings(ADMITTED, ENDING, seen((100, 11)))
+    assert settled_by_readings(ADMITTED, ENDING, seen((100, 11), (100, 12)))
+    assert not settled_by_readings(ADMITTED, ENDING, seen((100, 11), (99, 12)))
+    assert not settled_by_readings(ADMITTED, ENDING, seen((120, 11), (120, 12)))
+    assert not settled_by_readings(ADMITTED, replace(ENDING, pending=1), seen((100, 11), (100, 12)))
 
 
 def test_a_pause_at_the_end_must_outlast_those_of_the_run():
-    course = Course.begin(Decimal(120), 0.0).seen(Decimal(110), 1.0).seen(Decimal(100), 6.0)
-    ending = replace(ENDING, course=course)
-    assert not policy.settled_by_readings(ADMITTED, ending, seen((90, 11), (90, 15), course=course))
-    assert policy.settled_by_readings(ADMITTED, ending, seen((90, 11), (90, 16), course=course))
-    long = replace(ending, course=replace(course, longest_pause=600.0))
-    assert policy.settled_by_readings(ADMITTED, long, seen((90, 11), (90, 71), course=course))
+    trend = Trend.begin(Decimal(120), 0.0).seen(Decimal(110), 1.0).seen(Decimal(100), 6.0)
+    ending = replace(ENDING, trend=trend)
+    assert not settled_by_readings(ADMITTED, ending, seen((90, 11), (90, 15), trend=trend))
+    assert settled_by_readings(ADMITTED, ending, seen((90, 11), (90, 16), trend=trend))
+    long = replace(ending, trend=replace(trend, longest_pause=600.0))
+    assert settled_by_readings(ADMITTED, long, seen((90, 11), (90, 71), trend=trend))
 
 
 def test_a_rise_while_settling_is_not_called_certain():
     found = seen((90, 11), (100, 12), (100, 13))
     found.settled, found.mark = True, Mark(started=1)
-    report = policy.report(ADMITTED, ENDING, found)
+    report = make_report(ADMITTED, ENDING, found)
     assert (report.credits_consumed, report.basis, report.settled, report.over_budget) == (
         20,
         "account_delta",
         False,
         None,
     )
-    assert policy.report(ADMITTED, replace(ENDING, recorded=Decimal(20)), found).settled
+    assert make_report(ADMITTED, replace(ENDING, recorded=Decimal(20)), found).settled
 
 
 def test_the_course_goes_on_from_the_readings_before():
-    assert policy.course_until_exit(replace(ADMITTED, balance=None), ENDING) is None
-    assert policy.course_until_exit(ADMITTED, ENDING) == Course.begin(Decimal(120), 0.0)
-    course = Course.begin(Decimal(120), 0.0).seen(Decimal(90), 1.0).seen(Decimal(110), 2.0)
-    assert policy.course_until_exit(ADMITTED, replace(ENDING, course=course)) is course
-    found = seen((100, 11), course=course)
+    assert trend_until_exit(replace(ADMITTED, balance=None), ENDING) is None
+    assert trend_until_exit(ADMITTED, ENDING) == Trend.begin(Decimal(120), 0.0)
+    trend = Trend.begin(Decimal(120), 0.0).seen(Decimal(90), 1.0).seen(Decimal(110), 2.0)
+    assert trend_until_exit(ADMITTED, replace(ENDING, trend=trend)) is trend
+    found = seen((100, 11), trend=trend)
     found.mark = Mark(started=1)
-    report = policy.report(ADMITTED, replace(ENDING, course=course, overran=True), found)
+    report = make_report(ADMITTED, replace(ENDING, trend=trend, overran=True), found)
     assert (report.basis, report.credits_consumed, report.consumed_at_least) == ("unknown", None, 40)
     assert report.over_budget  # the watch saw it
-    unread = policy.Exit()
+    unread = Exit()
     unread.saw(balance(100), 11)
-    assert unread.course == Course.begin(Decimal(100), 11)
+    assert unread.trend == Trend.begin(Decimal(100), 11)
 
 
 # the watch
 
 
 def test_what_has_been_spent_by_now():
-    before, fell = Decimal(120), Course.begin(Decimal(120), 0.0).seen(Decimal(90), 1.0)
+    before, fell = Decimal(120), Trend.begin(Decimal(120), 0.0).seen(Decimal(90), 1.0)
     rose = fell.seen(Decimal(95), 2.0)
-    assert policy.spending(before, Decimal(3), fell, 1) == policy.Spending(Decimal(3), "recorded")
-    assert policy.spending(None, None, fell, 0) == policy.Spending(None, "unknown")
-    assert policy.spending(before, None, None, 0).basis == "unknown"
-    assert policy.spending(before, None, fell, 0) == policy.Spending(Decimal(30), "account_delta")
-    assert policy.spending(before, None, fell, None) == policy.Spending(Decimal(30), "shared_account_delta")
-    assert policy.spending(before, None, rose, 1) == policy.Spending(None, "unknown")
-    assert policy.spending(before, None, rose, 0) == policy.Spending(Decimal(25), "at_least")
+    assert spent_so_far(before, Decimal(3), fell, 1) == Spending(Decimal(3), "recorded")
+    assert spent_so_far(None, None, fell, 0) == Spending(None, "unknown")
+    assert spent_so_far(before, None, None, 0).basis == "unknown"
+    assert spent_so_far(before, None, fell, 0) == Spending(Decimal(30), "account_delta")
+    assert spent_so_far(before, None, fell, None) == Spending(Decimal(30), "shared_account_delta")
+    assert spent_so_far(before, None, rose, 1) == Spending(None, "unknown")
+    assert spent_so_far(before, None, rose, 0) == Spending(Decimal(25), "at_least")
 
 
 def test_alarms_are_each_given_once():
     watched = replace(plan(50), watch=1.0, thresholds=(Decimal("0.5"), Decimal(1)), stop_below=Decimal(60))
-    half = policy.alarms(watched, policy.Spending(Decimal(25), "account_delta"), Decimal(95))
-    assert half == policy.Alarms((Decimal("0.5"),))
-    bound = policy.alarms(watched, policy.Spending(Decimal(51), "shared_account_delta"), Decimal(69))
-    assert bound.without(half) == policy.Alarms((Decimal(1),), over_bound=True)
-    sure = policy.alarms(watched, policy.Spending(Decimal(61), "recorded"), Decimal(59))
+    half = alarms(watched, Spending(Decimal(25), "account_delta"), Decimal(95))
+    assert half == Alarms((Decimal("0.5"),))
+    bound = alarms(watched, Spending(Decimal(51), "shared_account_delta"), Decimal(69))
+    assert bound.without(half) == Alarms((Decimal(1),), over_bound=True)
+    sure = alarms(watched, Spending(Decimal(61), "recorded"), Decimal(59))
     said = half.together(bound.without(half))
-    assert sure.without(said) == policy.Alarms((), over_budget=True, low=True)
-    assert bound.without(said.together(sure)) == policy.Alarms()
-    assert policy.alarms(watched, policy.Spending(None, "unknown"), None) == policy.Alarms()
-    assert policy.alarms(replace(watched, watch=0.0), policy.Spending(Decimal(30), "recorded"), None) == policy.Alarms()
+    assert sure.without(said) == Alarms((), over_budget=True, low=True)
+    assert bound.without(said.together(sure)) == Alarms()
+    assert alarms(watched, Spending(None, "unknown"), None) == Alarms()
+    assert alarms(replace(watched, watch=0.0), Spending(Decimal(30), "recorded"), None) == Alarms()
 
 
 def test_only_what_is_sure_stops():
-    spent, low = policy.Spending(Decimal(51), "recorded"), Decimal(5)
+    spent, low = Spending(Decimal(51), "recorded"), Decimal(5)
     warn, stop = plan(50), replace(plan(50), on_overrun="stop")
-    assert policy.stop(warn, policy.Alarms(over_budget=True), spent, low) is None
-    assert policy.stop(stop, policy.Alarms(over_bound=True), spent, low) is None
-    error = policy.stop(stop, policy.Alarms(over_budget=True), spent, low)
+    assert reason_to_stop(warn, Alarms(over_budget=True), spent, low) is None
+    assert reason_to_stop(stop, Alarms(over_bound=True), spent, low) is None
+    error = reason_to_stop(stop, Alarms(over_budget=True), spent, low)
     assert (error.spent, error.budget, error.stop_below) == (51, 50, None)
-    error = policy.stop(replace(warn, stop_below=Decimal(10)), policy.Alarms(low=True), spent, low)
+    error = reason_to_stop(replace(warn, stop_below=Decimal(10)), Alarms(low=True), spent, low)
     assert (error.balance, error.stop_below) == (5, 10)
     assert not warn.may_stop
     assert stop.may_stop
@@ -257,6 +267,6 @@ def test_only_what_is_sure_stops():
 
 
 def test_the_tolerance_of_drift():
-    assert policy.drift_tolerance(plan(50), Decimal(20)) == 1
-    assert policy.drift_tolerance(plan(50), Decimal(-500)) == 5
-    assert policy.drift_tolerance(replace(plan(50), drift_tolerance=Decimal(0)), Decimal(500)) == 0
+    assert drift_tolerance(plan(50), Decimal(20)) == 1
+    assert drift_tolerance(plan(50), Decimal(-500)) == 5
+    assert drift_tolerance(replace(plan(50), drift_tolerance=Decimal(0)), Decimal(500)) == 0

@@ -12,10 +12,10 @@ import time
 from typing import Protocol
 from weakref import WeakSet, WeakValueDictionary
 
-from creditguard import forks
-from creditguard.attendant import attendant
-from creditguard.models import Balance, Mark
-from creditguard.readings import Readings
+from creditguard.engine.readings import Readings
+from creditguard.process import forks
+from creditguard.process.background import attendant
+from creditguard.rules.values import Balance, Mark
 
 
 class Watched(Protocol):

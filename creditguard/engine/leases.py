@@ -16,12 +16,13 @@ import threading
 from collections.abc import Callable
 from weakref import WeakMethod
 
-from creditguard import forks
-from creditguard.attendant import attendant
 from creditguard.errors import LeaseLost, LedgerError
-from creditguard.models import Grant, Hold, Mark, Report
-from creditguard.processes import this_process
-from creditguard.protocols import Ledger
+from creditguard.process import forks
+from creditguard.process.background import attendant
+from creditguard.process.identity import this_process
+from creditguard.rules.ports import Ledger
+from creditguard.rules.report import Report
+from creditguard.rules.values import Grant, Hold, Mark
 
 _RETRY = 1.0
 """Seconds until a renewal that failed is tried again."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Protocol, runtime_checkable
 
-from creditguard.events import Event
-from creditguard.models import Balance, Grant, Hold, LiveHold, Mark, Owner, Reading
+from creditguard.rules.events import Event
+from creditguard.rules.values import Balance, Grant, Hold, LiveHold, Mark, Owner, Reading
 
 
 @runtime_checkable

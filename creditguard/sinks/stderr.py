@@ -8,7 +8,7 @@ from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Literal
 
-from creditguard.events import Event
+from creditguard.rules.events import Event
 
 
 class StderrSink:

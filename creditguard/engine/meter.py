@@ -9,11 +9,13 @@ import threading
 from decimal import Decimal
 from typing import NamedTuple
 
-from creditguard import events, policy
-from creditguard.course import Course
 from creditguard.errors import BudgetExceeded
-from creditguard.events import Event
-from creditguard.models import EXACT, Admission, Mark, Plan, whole
+from creditguard.rules import events
+from creditguard.rules.amounts import EXACT, whole
+from creditguard.rules.consumption import overlapping
+from creditguard.rules.events import Event
+from creditguard.rules.spending import Alarms, Spending, Trend, alarms, reason_to_stop, spent_so_far
+from creditguard.rules.values import Admission, Mark, Plan
 
 
 class Findings(NamedTuple):
@@ -24,7 +26,7 @@ class Findings(NamedTuple):
 
 
 _NOTHING = Findings()
-_SILENCE = policy.Alarms()
+_SILENCE = Alarms()
 
 
 class Meter:
@@ -37,7 +39,7 @@ class Meter:
         self._overlaps: int | None = None
         self._admission: Admission | None = None
         self.recorded: Decimal | None = None
-        self.course: Course | None = None
+        self.trend: Trend | None = None
 
     @property
     def overran(self) -> bool:
@@ -45,16 +47,16 @@ class Meter:
         return self._said.over_budget
 
     @property
-    def spending(self) -> policy.Spending:
+    def spending(self) -> Spending:
         """What the run has spent, and how sure that is."""
         balance = self._admission.balance if self._admission else None
-        return policy.spending(balance.amount if balance else None, self.recorded, self.course, self._overlaps)
+        return spent_so_far(balance.amount if balance else None, self.recorded, self.trend, self._overlaps)
 
     def begin(self, admission: Admission) -> None:
         """The run is admitted."""
         self._admission = admission
         if self._plan.watch and admission.balance:
-            self.course = Course.begin(admission.balance.amount, admission.started)
+            self.trend = Trend.begin(admission.balance.amount, admission.started)
 
     def record(self, used: Decimal) -> Findings:
         """The job says that it used so much."""
@@ -67,34 +69,34 @@ class Meter:
     def observe(self, amount: Decimal, mark: Mark | None, at: float) -> Findings:
         """A balance was read, and then the ledger marked, at `at` (monotonic seconds)."""
         with self._lock:
-            self.course = self.course.seen(amount, at) if self.course else Course.begin(amount, at)
+            self.trend = self.trend.seen(amount, at) if self.trend else Trend.begin(amount, at)
             if self._admission:
-                self._overlaps = policy.overlapping(self._admission.mark, mark)
+                self._overlaps = overlapping(self._admission.mark, mark)
             return self._findings()
 
     def _findings(self) -> Findings:
         if self._admission is None:
             return _NOTHING
         plan, spending = self._plan, self.spending
-        balance_now = self.course.last if self.course else None
-        new = policy.alarms(plan, spending, balance_now).without(self._said)
+        balance_now = self.trend.last if self.trend else None
+        new = alarms(plan, spending, balance_now).without(self._said)
         if new == _SILENCE:
             return _NOTHING
         self._said = self._said.together(new)
-        stop = policy.stop(plan, new, spending, balance_now)
+        stop = reason_to_stop(plan, new, spending, balance_now)
         return Findings(tuple(self._events(self._admission, new, spending, stop)), stop)
 
     def _events(
-        self, admission: Admission, new: policy.Alarms, spending: policy.Spending, stop: BudgetExceeded | None
+        self, admission: Admission, new: Alarms, spending: Spending, stop: BudgetExceeded | None
     ) -> list[Event]:
-        spent, course = spending.spent, self.course
+        spent, trend = spending.spent, self.trend
         meter = events.Meter(
             spent,
             spending.basis,
             None if spent is None else whole(EXACT.subtract(self._plan.budget, spent)),
-            course.last if course else None,
-            course.burn_rate if course else None,
-            course.time_to_empty if course else None,
+            trend.last if trend else None,
+            trend.burn_rate if trend else None,
+            trend.time_to_empty if trend else None,
         )
         found = [events.threshold(admission, share, meter) for share in new.thresholds]
         if new.over_bound or new.over_budget:

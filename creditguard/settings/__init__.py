@@ -17,11 +17,12 @@ from pathlib import Path
 from typing import Any, Literal, TypeVar, cast
 
 from creditguard.errors import ConfigurationError
-from creditguard.models import OnOverrun, OnShort, Settle, rounded, to_credits
+from creditguard.rules.amounts import rounded, to_credits
+from creditguard.rules.values import OnOverrun, OnShort, SettleTime
 
 T = TypeVar("T")
 
-NO_WAIT = Settle()
+NO_WAIT = SettleTime()
 DEFAULT_BASE_URL = "https://gateway.apimall.ai"
 
 
@@ -37,7 +38,7 @@ class Settings:
     on_short: OnShort = "abort"
     on_unreadable: OnShort | None = None
     keep: Decimal = Decimal(0)
-    settle: Settle = NO_WAIT
+    settle: SettleTime = NO_WAIT
     min_interval: float = 15.0
     max_age: float = 0.0
     log_format: Literal["json", "console"] | None = None
@@ -84,7 +85,7 @@ def load(directory: Path | None) -> Settings:
     raw: dict[str, Any] = {name: environ[var] for name, var in VARIABLES.items() if environ.get(var)}
     jobs: Mapping[str, Any] = {}
     if path is not None:
-        from creditguard.settings_file import read
+        from creditguard.settings.files import read
 
         raw, jobs = read(path)
     if environ.get(VARIABLES["api_key"]) == "":
@@ -184,14 +185,14 @@ def parse_seconds(value: object, name: str) -> float:
     return seconds
 
 
-def parse_settle(value: object, name: str) -> Settle:
+def parse_settle(value: object, name: str) -> SettleTime:
     """Seconds, or `stable`, or `stable:SECONDS` for another limit than a minute."""
     if isinstance(value, str):
         word, _, limit = value.strip().partition(":")
         if word == "stable":
-            return Settle(parse_seconds(limit or 60, f"{name}, after 'stable:',"), stable=True)
+            return SettleTime(parse_seconds(limit or 60, f"{name}, after 'stable:',"), stable=True)
     try:
-        return Settle(parse_seconds(value, name))
+        return SettleTime(parse_seconds(value, name))
     except ConfigurationError:
         message = f"{name} must be a number of seconds, 0 or more, or 'stable', or 'stable:120', not {value!r}"
         raise ConfigurationError(message, name) from None

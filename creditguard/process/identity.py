@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import os
 
-from creditguard.models import Owner
+from creditguard.rules.values import Owner
 
 _PROC = "/proc"
 # The kernel gives the namespaces that a machine boots with these fixed numbers; they say nothing beyond the host's name.

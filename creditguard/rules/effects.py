@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import Generator
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
-from creditguard.events import Event
-from creditguard.models import Grant, Hold, Mark, Reading, Report
+from creditguard.rules.events import Event
+from creditguard.rules.report import Report
+from creditguard.rules.values import Grant, Hold, Mark, Reading
 
 T = TypeVar("T")
 

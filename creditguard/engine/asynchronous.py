@@ -11,8 +11,8 @@ import time
 import anyio
 import anyio.to_thread
 
-from creditguard.drivers import Ports, on_ledger
-from creditguard.effects import Effect, Emit, Flow, Now, Read, Sleep, T
+from creditguard.engine.ports import Ports, on_ledger
+from creditguard.rules.effects import Effect, Emit, Flow, Now, Read, Sleep, T
 
 
 async def run(flow: Flow[T], ports: Ports) -> T:

@@ -13,16 +13,21 @@ from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from creditguard import events, flow, policy
-from creditguard.drivers import Ports, sync
+from creditguard.engine import sync
+from creditguard.engine.meter import Findings, Meter
+from creditguard.engine.ports import Ports
 from creditguard.errors import BudgetExceeded, ConfigurationError, LeaseLost
-from creditguard.meter import Findings, Meter
-from creditguard.models import Admission, Amount, Balance, Mark, Outcome, Plan, Report, to_credits
-from creditguard.runtime import runtime
+from creditguard.guarding.wiring import runtime
+from creditguard.rules import events, flow
+from creditguard.rules.amounts import Amount, to_credits
+from creditguard.rules.report import Report, make_report
+from creditguard.rules.settling import Ending, Exit
+from creditguard.rules.spending import Spending
+from creditguard.rules.values import Admission, Balance, Mark, Outcome, Plan
 
 if TYPE_CHECKING:
-    from creditguard.stopping import JobScope
-    from creditguard.watch import Watch
+    from creditguard.engine.stopping import JobScope
+    from creditguard.engine.watch import Watch
 
 _NO_SCOPE = nullcontext()
 
@@ -122,23 +127,23 @@ class Run:
     @property
     def balance_now(self) -> Decimal | None:
         """The latest balance that was read for this run: at admission, or by the watch."""
-        course = self._meter.course
-        return course.last if course else self.balance_before
+        trend = self._meter.trend
+        return trend.last if trend else self.balance_before
 
     @property
     def burn_rate(self) -> float | None:
         """Credits that the *account* loses per minute, over the latest readings of the watch; None until there are two."""
-        course = self._meter.course
-        return course.burn_rate if course else None
+        trend = self._meter.trend
+        return trend.burn_rate if trend else None
 
     @property
     def time_to_empty(self) -> float | None:
         """Seconds until nothing is left on the account at this rate; None when that is not known, or nothing is being spent."""
-        course = self._meter.course
-        return course.time_to_empty if course else None
+        trend = self._meter.trend
+        return trend.time_to_empty if trend else None
 
     @property
-    def spending(self) -> policy.Spending:
+    def spending(self) -> Spending:
         """What this run has spent by the latest reading or record, and how sure that is."""
         return self._meter.spending
 
@@ -269,7 +274,7 @@ class Run:
         """A scope for the running task, not entered yet; None if the run is not to be stopped."""
         if not self._plan.may_stop:
             return None
-        from creditguard.stopping import JobScope
+        from creditguard.engine.stopping import JobScope
 
         scope = JobScope(self._not_told)
         with self._lock:
@@ -311,7 +316,7 @@ class Run:
 
     async def aask(self) -> Admission:
         """As `ask`, without blocking the event loop."""
-        from creditguard.drivers import asynchronous
+        from creditguard.engine import asynchronous
 
         return await asynchronous.run(flow.ask(self._plan), self._ports)
 
@@ -320,7 +325,7 @@ class Run:
         self._admitted(sync.run(flow.enter(self._plan), self._ports))
 
     async def aopen(self) -> None:
-        from creditguard.drivers import asynchronous
+        from creditguard.engine import asynchronous
 
         self._ports.leases.when_lost(self.id, self._on_lease_lost)
         self._admitted(await asynchronous.run(flow.enter(self._plan), self._ports))
@@ -330,11 +335,11 @@ class Run:
         if admission.ledger_failed and self._plan.ledger_optional and not self._ports.leases.ever_answered:
             runtime.pass_over_default_ledger()
         if admission.refusal:
-            self._report = policy.report(admission, self._ending("refused"), policy.Exit())
+            self._report = make_report(admission, self._ending("refused"), Exit())
             raise admission.refusal
         self._meter.begin(admission)
         if self._plan.watch:
-            from creditguard.watch import watch_of
+            from creditguard.engine.watch import watch_of
 
             self._watch = watch_of(self._ports.readings)
             self._watch.add(self)
@@ -350,7 +355,7 @@ class Run:
             self._closed(closing)
 
     async def aclose(self, outcome: Outcome) -> None:
-        from creditguard.drivers import asynchronous
+        from creditguard.engine import asynchronous
 
         if self._elsewhere():
             return
@@ -366,19 +371,19 @@ class Run:
         """In a forked child that leaves its parent's `with` block: the run is the parent's to close."""
         return os.getpid() != self._pid
 
-    def _ending(self, outcome: Outcome) -> policy.Ending:
+    def _ending(self, outcome: Outcome) -> Ending:
         # No lock: a signal handler may close the run (Airflow's do), whatever its thread was at.
         self._over = True
         if self._watch:
             self._watch.remove(self)
         meter = self._meter
-        return policy.Ending(
+        return Ending(
             outcome,
             meter.recorded,
             time.monotonic(),
             self._lease_lost,
             self._pending,
-            meter.course,
+            meter.trend,
             meter.overran,
             self.stopped,
         )

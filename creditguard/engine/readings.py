@@ -14,11 +14,11 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
 
-from creditguard import forks
+from creditguard.engine.leases import Leases
 from creditguard.errors import BalanceUnavailable, CreditGuardError, LedgerError, SourceError
-from creditguard.leases import Leases
-from creditguard.models import Balance, Mark, Reading
-from creditguard.protocols import AsyncBalanceSource, BalanceSource
+from creditguard.process import forks
+from creditguard.rules.ports import AsyncBalanceSource, BalanceSource
+from creditguard.rules.values import Balance, Mark, Reading
 
 if TYPE_CHECKING:
     import anyio

@@ -12,14 +12,14 @@ from types import TracebackType
 from typing import Any, ParamSpec, TypeVar
 
 from creditguard import settings as _settings
-from creditguard.drivers import Ports
+from creditguard.engine.ports import Ports
 from creditguard.errors import ConfigurationError
-from creditguard.instrumentation import HostSink
-from creditguard.models import Admission, Amount, Label, OnOverrun, OnShort, Plan, rounded, to_credits
-from creditguard.policy import outcome_of
-from creditguard.protocols import BalanceSource, EventSink, Ledger
-from creditguard.run import Run, _stack
-from creditguard.runtime import runtime
+from creditguard.guarding.run import Run, _stack
+from creditguard.guarding.wiring import runtime
+from creditguard.rules.amounts import Amount, rounded, to_credits
+from creditguard.rules.ports import BalanceSource, EventSink, Ledger
+from creditguard.rules.report import outcome_of
+from creditguard.rules.values import Admission, Label, OnOverrun, OnShort, Plan
 from creditguard.settings import (
     Settings,
     parse_name,
@@ -29,6 +29,7 @@ from creditguard.settings import (
     parse_settle,
     parse_thresholds,
 )
+from creditguard.sinks.host import HostSink
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -135,7 +136,7 @@ class guard:  # noqa: N801 - read at its place of use: `with guard(...)`, `@guar
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Guard each call of `function`; its name, signature, kind and types stay as they are."""
-        from creditguard.wrapping import wrap
+        from creditguard.guarding.wrap import wrap
 
         _refuse_what_is_no_function(function)
         name = self._name or getattr(function, "__name__", type(function).__name__)

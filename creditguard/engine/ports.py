@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from creditguard.effects import LedgerEffect, Publish, Recent, Release, Reserve, Settle, Sweep, TakeMark
-from creditguard.leases import Leases
-from creditguard.protocols import EventSink
-from creditguard.readings import Readings
+from creditguard.engine.leases import Leases
+from creditguard.engine.readings import Readings
+from creditguard.rules.effects import LedgerEffect, Publish, Recent, Release, Reserve, Settle, Sweep, TakeMark
+from creditguard.rules.ports import EventSink
 
 
 @dataclass(frozen=True, slots=True)

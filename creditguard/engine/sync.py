@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 
-from creditguard.drivers import Ports, on_ledger
-from creditguard.effects import Effect, Emit, Flow, Now, Read, Sleep, T
+from creditguard.engine.ports import Ports, on_ledger
+from creditguard.rules.effects import Effect, Emit, Flow, Now, Read, Sleep, T
 
 
 def run(flow: Flow[T], ports: Ports) -> T:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import threading
 from typing import NamedTuple
 
-from creditguard import forks
-from creditguard.drivers import Ports
+from creditguard.engine.leases import Leases
+from creditguard.engine.ports import Ports
+from creditguard.engine.readings import Readings
 from creditguard.errors import ConfigurationError
-from creditguard.leases import Leases
-from creditguard.protocols import BalanceSource, EventSink, Ledger
-from creditguard.readings import Readings
+from creditguard.process import forks
+from creditguard.rules.ports import BalanceSource, EventSink, Ledger
 from creditguard.settings import Settings
 
 

@@ -11,7 +11,7 @@ import json
 import logging
 import sys
 
-from creditguard.events import Event
+from creditguard.rules.events import Event
 
 _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 

@@ -16,8 +16,12 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import NamedTuple
 
-from creditguard import events, policy
-from creditguard.effects import (
+from creditguard.errors import BalanceUnavailable, InsufficientCredits, LedgerError
+from creditguard.rules import events
+from creditguard.rules.admission import decide, spendable
+from creditguard.rules.amounts import ZERO, from_micro
+from creditguard.rules.consumption import overlapping
+from creditguard.rules.effects import (
     Flow,
     emit,
     now,
@@ -31,8 +35,16 @@ from creditguard.effects import (
     sweep,
     take_mark,
 )
-from creditguard.errors import BalanceUnavailable, InsufficientCredits, LedgerError
-from creditguard.models import ZERO, Admission, Balance, Plan, Reading, Report, from_micro
+from creditguard.rules.report import Report, drifted, make_report
+from creditguard.rules.settling import (
+    Ending,
+    Exit,
+    agrees_with_record,
+    settled_by_readings,
+    settled_by_time,
+    trend_until_exit,
+)
+from creditguard.rules.values import Admission, Balance, Plan, Reading
 
 _CLAIM = 15.0
 """Seconds for which one process may be at reading a balance that others wait for."""
@@ -133,12 +145,12 @@ def _read_or_borrow(plan: Plan) -> Flow[Reading]:
 def _reserve(admission: Admission) -> Flow[tuple[Admission, bool]]:
     plan, balance = admission.plan, admission.balance
     assert balance is not None  # noqa: S101 - only asked once a balance has been read
-    grant = yield from reserve(plan.hold, available=policy.spendable(plan, balance), mark=admission.mark)
+    grant = yield from reserve(plan.hold, available=spendable(plan, balance), mark=admission.mark)
     return _decided(admission, balance, grant.held_by_others), grant.admitted
 
 
 def _decided(admission: Admission, balance: Balance, held: int) -> Admission:
-    verdict = policy.decide(admission.plan, balance, held)
+    verdict = decide(admission.plan, balance, held)
     return replace(
         admission,
         balance=balance,
@@ -219,9 +231,9 @@ class Closing(NamedTuple):
     interrupted: BaseException | None = None
 
 
-def leave(admission: Admission, ending: policy.Ending) -> Flow[Closing]:
+def leave(admission: Admission, ending: Ending) -> Flow[Closing]:
     """Close the run: read the balance again, release the hold, report. Raises nothing of our own."""
-    found = policy.Exit(policy.course_until_exit(admission, ending))
+    found = Exit(trend_until_exit(admission, ending))
     interrupted: BaseException | None = None
     try:
         yield from _exit_readings(admission, ending, found)
@@ -229,19 +241,19 @@ def leave(admission: Admission, ending: policy.Ending) -> Flow[Closing]:
         raise
     except BaseException as error:  # handed back in Closing, once the hold is released
         interrupted = error
-    report = policy.report(admission, ending, found)
+    report = make_report(admission, ending, found)
     try:
         yield from settle(report)
     except LedgerError as error:
         if not admission.ledger_failed:
             yield from emit(events.ledger_unavailable(admission, error, "none", "after"))
-    if policy.drifted(admission.plan, report):
+    if drifted(admission.plan, report):
         yield from emit(events.drift(admission, report))
     yield from emit(events.finished(report))
     return Closing(report, interrupted)
 
 
-def _exit_readings(admission: Admission, ending: policy.Ending, found: policy.Exit) -> Flow[None]:
+def _exit_readings(admission: Admission, ending: Ending, found: Exit) -> Flow[None]:
     if admission.plan.settle_stable:
         yield from _until_stable(admission, ending, found)
     else:
@@ -255,7 +267,7 @@ def _exit_readings(admission: Admission, ending: policy.Ending, found: policy.Ex
         yield from emit(events.ledger_unavailable(admission, error, "none", "after"))
 
 
-def _read_once(admission: Admission, ending: policy.Ending, found: policy.Exit) -> Flow[None]:
+def _read_once(admission: Admission, ending: Ending, found: Exit) -> Flow[None]:
     if admission.plan.settle:
         yield from sleep(admission.plan.settle)
     try:
@@ -264,10 +276,10 @@ def _read_once(admission: Admission, ending: policy.Ending, found: policy.Exit) 
         yield from emit(events.unreadable(admission, error, "none", "after"))
     else:
         found.saw(reading.balance, ending.ended)
-        found.settled = policy.settled_by_time(admission, ending, found)
+        found.settled = settled_by_time(admission, ending, found)
 
 
-def _until_stable(admission: Admission, ending: policy.Ending, found: policy.Exit) -> Flow[None]:
+def _until_stable(admission: Admission, ending: Ending, found: Exit) -> Flow[None]:
     """Read until the balance has come to rest, or the time is up. A reading that fails in between is passed over."""
     plan = admission.plan
     interval = max(plan.min_interval, _SHORTEST_INTERVAL)
@@ -283,8 +295,8 @@ def _until_stable(admission: Admission, ending: policy.Ending, found: policy.Exi
         passed = max((yield from now()) - started, slept)
         if not failure:
             found.saw(balance, started + passed)
-            found.settled = policy.settled_by_readings(admission, ending, found)
-            if policy.agrees_with_record(admission, ending, found):
+            found.settled = settled_by_readings(admission, ending, found)
+            if agrees_with_record(admission, ending, found):
                 found.settled = found.settled or (yield from _alone(admission))
         # The last one may come half an interval late: four intervals of 15 s in 60 s are five readings.
         if found.settled or passed + interval / 2 > plan.settle:
@@ -303,4 +315,4 @@ def _alone(admission: Admission) -> Flow[bool]:
         mark = yield from take_mark(admission.plan.account)
     except LedgerError:
         return False  # said when the mark of the report cannot be taken either
-    return policy.overlapping(admission.mark, mark) == 0
+    return overlapping(admission.mark, mark) == 0

@@ -10,7 +10,9 @@ from decimal import Decimal
 from typing import Literal, NamedTuple, TypeAlias
 
 from creditguard.errors import BalanceUnavailable, CreditGuardError, LedgerError
-from creditguard.models import Admission, Plan, Report, SpentBasis, to_json
+from creditguard.rules.amounts import to_json
+from creditguard.rules.report import Report
+from creditguard.rules.values import Admission, Plan, SpentBasis
 
 SCHEMA = 1
 

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeAlias
 
-from creditguard import forks
+from creditguard.process import forks
 
 Chore: TypeAlias = Callable[[], "float | None"]
 """Does something, and says in how many seconds to do it again; None for never."""

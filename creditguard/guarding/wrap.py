@@ -12,8 +12,8 @@ import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
-from creditguard.policy import outcome_of
-from creditguard.run import Run, current
+from creditguard.guarding.run import Run, current
+from creditguard.rules.report import outcome_of
 
 P = ParamSpec("P")
 R = TypeVar("R")

@@ -1,0 +1,1 @@
+"""The face: `guard`, `Run`, and the wiring of both from arguments and settings."""

@@ -1,0 +1,1 @@
+"""Facts about this operating system process: who it is, what a fork leaves behind, and its one background thread."""

@@ -1,0 +1,160 @@
+"""The report of a run: all that is known of it when it has ended."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+
+from creditguard.errors import BudgetExceeded
+from creditguard.rules.amounts import EXACT, ZERO, to_json
+from creditguard.rules.consumption import overlapping, usage
+from creditguard.rules.settling import Ending, Exit
+from creditguard.rules.values import Admission, Basis, Label, Outcome, Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a run consumed, and how sure that is. The same fields, in the same words, as the `creditguard.finished` event.
+
+    Amounts are in `unit`; `duration_s` is in seconds. `None` means that it is not known, never 0.
+    """
+
+    run_id: str
+    job: str
+    account: str
+    source: str
+    unit: str
+    budget: Decimal
+    keep: Decimal
+    balance_before: Decimal | None
+    held_by_others: Decimal | None
+    headroom: Decimal | None
+    shortfall: Decimal | None
+    request_id_before: str | None
+    labels: Mapping[str, Label]
+    balance_after: Decimal | None
+    balance_delta: Decimal | None
+    """Before − after: negative when the balance rose."""
+    credits_consumed: Decimal | None
+    credits_recorded: Decimal | None
+    drift: Decimal | None
+    """Delta − recorded, where both are known."""
+    basis: Basis
+    over_budget: bool | None
+    settled: bool
+    """The last reading holds all debits and refunds of the run, as far as waiting, or the job's own word, can show."""
+    overlapping_runs: int | None
+    outcome: Outcome
+    duration_s: float
+    request_id_after: str | None
+    lease_lost: bool = False
+    pending: int | None = None
+    """Tasks that the job said were still open when it ended: they may yet be debited or refunded."""
+    consumed_at_least: Decimal | None = None
+    """Where `basis` is unknown because the balance rose: what was debited at least, refunds not taken off."""
+    stopped: bool = False
+    """The guard told the run to stop. `outcome` says how the job took it."""
+
+    def to_dict(self) -> dict[str, object]:
+        """The report as plain JSON values, in the words of the event schema."""
+        plain = {name: getattr(self, name) for name in self.__slots__}
+        for name, value in plain.items():
+            if type(value) is Decimal:
+                plain[name] = to_json(value)
+        plain["labels"] = dict(self.labels)
+        return plain
+
+
+def make_report(admission: Admission, ending: Ending, found: Exit) -> Report:
+    """Put together all that is known of a run."""
+    plan, before, after = admission.plan, admission.balance, found.after
+    overlaps = overlapping(admission.mark, found.mark)
+    used = usage(
+        plan.budget,
+        before.amount if before else None,
+        after.amount if after else None,
+        ending.recorded,
+        overlaps,
+        fallen=found.trend.fallen if found.trend else ZERO,
+        rose=found.rose or (found.trend is not None and found.trend.rose and after is None),
+    )
+    over_budget = used.over_budget
+    if used.basis == "account_delta" and found.rose_after and not over_budget:
+        over_budget = None
+    if over_budget is None and ending.overran:
+        over_budget = True
+    return Report(
+        run_id=plan.run_id,
+        job=plan.job,
+        account=plan.account,
+        source=plan.source,
+        unit=plan.unit,
+        budget=plan.budget,
+        keep=plan.keep,
+        balance_before=before.amount if before else None,
+        held_by_others=admission.held_by_others,
+        headroom=admission.headroom,
+        shortfall=admission.shortfall,
+        request_id_before=before.request_id if before else None,
+        labels=plan.labels,
+        balance_after=after.amount if after else None,
+        balance_delta=used.delta,
+        credits_consumed=used.consumed,
+        credits_recorded=ending.recorded,
+        drift=used.drift,
+        basis=used.basis,
+        over_budget=over_budget,
+        # A rise after the end is a refund, most likely, and then the figure is right. But a top-up looks the same.
+        settled=found.settled and not (found.rose_after and used.basis != "recorded"),
+        overlapping_runs=overlaps,
+        outcome=ending.outcome,
+        duration_s=round(max(ending.ended - admission.started, 0.0), 6),
+        request_id_after=after.request_id if after else None,
+        lease_lost=ending.lease_lost,
+        pending=ending.pending,
+        consumed_at_least=used.at_least,
+        stopped=ending.stopped,
+    )
+
+
+def outcome_of(error: BaseException | None) -> Outcome:
+    """How the job ended, by the exception that came out of it.
+
+    `sys.exit(0)` is success. Cancelled are an interrupt, a cancelled task (asyncio's, trio's and Prefect's exceptions are told by name,
+    so that none of them is imported), a generator that was closed before its end, and a job that was stopped for what it
+    spent.
+    """
+    if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
+        return "succeeded"
+    if isinstance(error, (KeyboardInterrupt, GeneratorExit, BudgetExceeded)):
+        return "cancelled"
+    if not isinstance(error, Exception) and type(error).__name__ in {
+        "CancelledError",
+        "Cancelled",
+        "TerminationSignal",
+    }:
+        return "cancelled"
+    return "failed"
+
+
+def drift_tolerance(plan: Plan, recorded: Decimal) -> Decimal:
+    """How far delta and record may part: what the caller said, else a credit or 1 % of what was recorded."""
+    if plan.drift_tolerance is not None:
+        return plan.drift_tolerance
+    return max(Decimal(1), EXACT.multiply(recorded.copy_abs(), Decimal("0.01")))
+
+
+def drifted(plan: Plan, report: Report) -> bool:
+    """Whether delta and record part by more than the tolerance although no other guarded run was on the account.
+
+    An account that has lost less than was recorded is as a rule only behind, as long as it has not settled.
+    """
+    if report.drift is None or report.credits_recorded is None or report.overlapping_runs != 0:
+        return False
+    if report.drift < 0 and not report.settled:
+        return False
+    return report.drift.copy_abs() > drift_tolerance(plan, report.credits_recorded)
+
+
+# The watch

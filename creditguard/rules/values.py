@@ -1,0 +1,173 @@
+"""The values that the rest of creditguard passes about: balances, marks, holds, plans and admissions. No I/O, no clock."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from decimal import Decimal
+from typing import Literal, NamedTuple, TypeAlias
+
+from creditguard.errors import CreditGuardError
+from creditguard.rules.amounts import ZERO, to_micro
+
+Label: TypeAlias = "str | int | float | bool"
+
+
+OnShort: TypeAlias = Literal["abort", "warn"]
+
+
+OnOverrun: TypeAlias = Literal["warn", "stop"]
+
+
+Outcome: TypeAlias = Literal["succeeded", "failed", "cancelled", "refused"]
+
+
+Basis: TypeAlias = Literal["recorded", "account_delta", "shared_account_delta", "unknown"]
+
+
+SpentBasis: TypeAlias = Literal["recorded", "account_delta", "at_least", "shared_account_delta", "unknown"]
+"""How sure a figure of the watch is: as `Basis`, and `at_least`, a lower bound, once the balance has risen."""
+
+
+class SettleTime(NamedTuple):
+    """How long to wait at exit for the account to catch up: `seconds`, or, if `stable`, until two readings agree, for so
+    many seconds at most."""
+
+    seconds: float = 0.0
+    stable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """What a source said is left: `amount` in `unit`, at `read_at` (UTC), under the source's own `request_id`."""
+
+    amount: Decimal
+    unit: str
+    read_at: datetime
+    request_id: str | None = None
+    source: str = ""
+
+
+class Mark(NamedTuple):
+    """Where an account's totals stood at one instant; they only ever grow.
+
+    `admitted` and `released` are micro-credits: their difference is what live runs hold. `started` and `ended` count runs:
+    their difference is the number of live runs.
+    """
+
+    admitted: int = 0
+    released: int = 0
+    started: int = 0
+    ended: int = 0
+
+
+class Reading(NamedTuple):
+    """A balance, with the mark that the ledger showed *before* the balance was asked for (None: no ledger was asked)."""
+
+    balance: Balance
+    mark: Mark | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The process that a lease belongs to. `id` is new for each process, forks included; the rest lets another process on
+    the same host see whether it still lives: `host` and `boot` say which running machine (and process namespace) can look,
+    `pid` and `started` (the kernel's start time of that pid) whom to look for.
+    """
+
+    id: str
+    host: str
+    boot: str
+    pid: int
+    started: str
+
+
+@dataclass(frozen=True, slots=True)
+class Hold:
+    """The promise of `amount` micro-credits of `account` to one run. `id` is the run's id, chosen before it is written."""
+
+    id: str
+    account: str
+    amount: int
+    job: str
+    labels: Mapping[str, Label] = field(default_factory=dict)
+
+
+class Grant(NamedTuple):
+    """A ledger's answer to a reservation: whether the hold was taken, and what others held (micro-credits, counted from the
+    mark that came with the request: what has been released since the balance was asked for still counts)."""
+
+    admitted: bool
+    held_by_others: int
+
+
+class LiveHold(NamedTuple):
+    """A row of `creditguard holds`: a hold, who owns it, since when (UTC), and until when its lease runs."""
+
+    hold: Hold
+    owner: Owner
+    since: datetime
+    lease_ends: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What one run asks for, all settled before anything is read."""
+
+    run_id: str
+    job: str
+    account: str
+    source: str
+    budget: Decimal
+    unit: str = "credits"
+    keep: Decimal = ZERO
+    on_short: OnShort = "abort"
+    on_unreadable: OnShort = "abort"
+    ledger_optional: bool = False
+    """The ledger is the default that nobody asked for: passed over with an event when it cannot be used."""
+    max_age: float = 0.0
+    """Seconds for which a balance that another process read may serve the admission; 0 means: read it."""
+    settle: float = 0.0
+    """Seconds to wait at exit before the last reading."""
+    settle_stable: bool = False
+    """Read again at exit until two readings agree, for `settle` seconds at most."""
+    min_interval: float = 15.0
+    """Politeness: seconds between two readings of a run, its first and its last apart."""
+    drift_tolerance: Decimal | None = None
+    """How far the account and the job's own record may part before it is worth a warning; None for the default."""
+    watch: float = 0.0
+    """Seconds between readings during the run; 0 for none."""
+    thresholds: tuple[Decimal, ...] = ()
+    """Shares of the budget that are worth an event each, in rising order."""
+    on_overrun: OnOverrun = "warn"
+    stop_below: Decimal | None = None
+    """Stop the run when less than this is left on the account, whoever spent it."""
+    labels: Mapping[str, Label] = field(default_factory=dict)
+
+    @property
+    def hold(self) -> Hold:
+        """The hold that this plan asks of the ledger."""
+        return Hold(self.run_id, self.account, to_micro(self.budget, up=True), self.job, self.labels)
+
+    @property
+    def may_stop(self) -> bool:
+        """Whether there is anything that the run may be stopped for."""
+        return self.on_overrun == "stop" or self.stop_below is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """What was read and decided before a run: `refusal` is why it may not start, None when it may."""
+
+    plan: Plan
+    started: float
+    """Monotonic seconds."""
+    balance: Balance | None = None
+    mark: Mark | None = None
+    held_by_others: Decimal | None = None
+    headroom: Decimal | None = None
+    shortfall: Decimal | None = None
+    ledger_failed: bool = False
+    """The ledger could not be used, and the run was decided without it."""
+    refusal: CreditGuardError | None = None

@@ -1,0 +1,1 @@
+"""Where events go: the host program's own log, or stderr."""
