@@ -61,15 +61,27 @@ class Release(NamedTuple):
 
 
 class Settle(NamedTuple):
+    """Release the run's hold, if there is one, and file its report."""
+
     report: Report
+
+
+class Deliver(NamedTuple):
+    """What the caller waits for is there; what is still to be done concerns it no more."""
+
+    outcome: object
 
 
 class Emit(NamedTuple):
     event: Event
 
 
+class CutShort(Exception):
+    """Nobody waits for the outcome any more: give back what was taken, and end."""
+
+
 LedgerEffect: TypeAlias = "TakeMark | Reserve | Sweep | Release | Settle | Recent | Publish"
-Effect: TypeAlias = "Now | Sleep | Read | Emit | LedgerEffect"
+Effect: TypeAlias = "Now | Sleep | Read | Emit | Deliver | LedgerEffect"
 Flow: TypeAlias = Generator[Effect, Any, T]
 
 
@@ -121,3 +133,7 @@ def settle(report: Report) -> Flow[None]:
 
 def emit(event: Event) -> Flow[None]:
     yield Emit(event)
+
+
+def deliver(outcome: object) -> Flow[None]:
+    yield Deliver(outcome)

@@ -110,7 +110,7 @@ def lease_lost(admission: Admission, error: LedgerError) -> Event:
     return Event(LEASE_LOST, "error", fields)
 
 
-class Meter(NamedTuple):
+class SpentNow(NamedTuple):
     """What the watch knows of a run at one time: the fields that its events share."""
 
     spent: Decimal | None
@@ -135,13 +135,13 @@ class Meter(NamedTuple):
         }
 
 
-def threshold(admission: Admission, share: Decimal, meter: Meter) -> Event:
+def threshold(admission: Admission, share: Decimal, now: SpentNow) -> Event:
     """The run has spent that share of its budget."""
-    fields = _run_fields(admission.plan, admission) | {"threshold": to_json(share)} | meter.fields()
+    fields = _run_fields(admission.plan, admission) | {"threshold": to_json(share)} | now.fields()
     return Event(THRESHOLD, "warning", fields)
 
 
-def overrun(admission: Admission, cause: Cause, meter: Meter, *, stopping: bool) -> Event:
+def overrun(admission: Admission, cause: Cause, now: SpentNow, *, stopping: bool) -> Event:
     """The run has spent more than its budget (as sure as `spent_basis` says), or the account is below `stop_below`."""
     plan = admission.plan
     fields = _run_fields(plan, admission) | {
@@ -149,7 +149,7 @@ def overrun(admission: Admission, cause: Cause, meter: Meter, *, stopping: bool)
         "stop_below": to_json(plan.stop_below),
         "stopping": stopping,
     }
-    return Event(OVERRUN, "warning", fields | meter.fields())
+    return Event(OVERRUN, "warning", fields | now.fields())
 
 
 def drift(admission: Admission, report: Report) -> Event:
