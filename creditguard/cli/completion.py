@@ -35,14 +35,14 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _commands() -> Iterator[_Command]:
-    (subparsers,) = (action for action in build()._actions if isinstance(action, argparse._SubParsersAction))  # noqa: SLF001
-    for choice in subparsers._choices_actions:  # noqa: SLF001 - argparse has no other way to ask
+    (subparsers,) = (action for action in build()._actions if isinstance(action, argparse._SubParsersAction))
+    for choice in subparsers._choices_actions:
         parser = subparsers.choices[choice.dest]
-        positional = [action for action in parser._actions if not action.option_strings]  # noqa: SLF001
+        positional = [action for action in parser._actions if not action.option_strings]
         yield _Command(
             choice.dest,
             choice.help or "",
-            tuple(_option(action) for action in parser._actions if action.option_strings),  # noqa: SLF001
+            tuple(_option(action) for action in parser._actions if action.option_strings),
             tuple(str(word) for action in positional for word in action.choices or ()),
         )
 

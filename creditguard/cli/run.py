@@ -15,7 +15,9 @@ from creditguard.cli.preflight import guard_for, sink_for
 from creditguard.cli.records import VARIABLE, RecordFile
 from creditguard.cli.report_file import ReportFile, Stage
 from creditguard.cli.wait import WaitingSink, until_it_fits
+from creditguard.engine.engine import engine
 from creditguard.errors import CreditGuardError
+from creditguard.guarding.entry import Entry
 from creditguard.guarding.guard import guard
 from creditguard.guarding.run import Run
 from creditguard.rules.ports import EventSink
@@ -38,38 +40,38 @@ def run(options: argparse.Namespace) -> int:
     """Ask, run CMD, report; the exit code."""
     child.plug_closed_streams()
     report_file = ReportFile(options.report_file)
-    guarded: Run | None = None
+    entry: Entry | None = None
     try:
         with _signals_raise():
             sink = WaitingSink(sink_for(options)) if options.wait else sink_for(options)
             own_guard = _guard(options, sink)
 
             def admitted() -> Run:
-                nonlocal guarded
-                guarded = own_guard.new_run()
-                guarded.open()
-                return guarded
+                nonlocal entry
+                entry = own_guard._entry()
+                return entry.__enter__()
 
             if isinstance(sink, WaitingSink):
                 guarded = until_it_fits(admitted, options.wait, options.interval, sink)
             else:
                 guarded = admitted()
+            assert entry is not None  # noqa: S101 - or it had raised
             try:
                 ended = _command(options, guarded)
             except BaseException:
-                _close(guarded, "cancelled")
+                _close(entry, "cancelled")
                 raise
-            _close(guarded, _outcome(ended))
+            _close(entry, _outcome(ended))
     except CreditGuardError as error:
         code = exits.code_for(error, options.short_code)
         say(str(error))
-        _write(report_file, guarded, "preflight", code, error)
+        _write(report_file, entry, "preflight", code, error)
         return code
     except (_Signalled, KeyboardInterrupt) as stopped:
         code = 128 + (stopped.number if isinstance(stopped, _Signalled) else signal.SIGINT)
-        _write(report_file, guarded, "preflight", code)
+        _write(report_file, entry, "preflight", code)
         return code
-    _write(report_file, guarded, "command" if ended.started or ended.reason else "preflight", ended.code)
+    _write(report_file, entry, "command" if ended.started or ended.reason else "preflight", ended.code)
     if ended.interrupted is not None:
         child.leave(ended)
     return ended.code
@@ -121,7 +123,6 @@ def _attended(options: argparse.Namespace, guarded: Run, record_file: RecordFile
         yield
         return
     from creditguard.cli.progress import Progress
-    from creditguard.process.background import attendant
 
     running = True
 
@@ -130,10 +131,10 @@ def _attended(options: argparse.Namespace, guarded: Run, record_file: RecordFile
             record_file.collect(guarded)
         return _RECORDS_EVERY if running else None
 
-    attendant.add(take_in, _RECORDS_EVERY)
+    engine().repeat(take_in, _RECORDS_EVERY)
     progress = Progress(guarded) if options.progress and Progress.possible() else None
     if progress:
-        attendant.add(progress.show, 0.0)
+        engine().repeat(progress.show, 0.0)
     try:
         yield
     finally:
@@ -148,18 +149,18 @@ def _outcome(ended: child.Ended) -> Outcome:
     return "failed" if ended.code else "succeeded"
 
 
-def _close(guarded: Run, outcome: Outcome) -> None:
+def _close(entry: Entry, outcome: Outcome) -> None:
     """Take the exit reading. A signal cuts it short; the code stays CMD's."""
     try:
-        guarded.close(outcome)
+        entry.close(outcome)
     except (_Signalled, KeyboardInterrupt):
         pass
 
 
 def _write(
-    report_file: ReportFile, guarded: Run | None, stage: Stage, code: int, error: CreditGuardError | None = None
+    report_file: ReportFile, entry: Entry | None, stage: Stage, code: int, error: CreditGuardError | None = None
 ) -> None:
-    trouble = report_file.write(guarded.report if guarded else None, stage, code, error)
+    trouble = report_file.write(entry.run._life.report if entry else None, stage, code, error)
     if trouble:
         say(trouble)
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import atexit
 import os
 from collections.abc import Callable, Hashable
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
@@ -35,7 +36,7 @@ class Engine:
         self.pid: int = os.getpid()
         self.service = Service()
         self.clock = Clock()
-        self.emitter = Emitter()
+        self.emitter = Emitter(self.service)
         self.runs: dict[str, Lifecycle] = {}
         """The runs that have been handed over and have no report yet."""
         self.readings_due: dict[int, float] = {}
@@ -49,12 +50,11 @@ class Engine:
     def start(self) -> None:
         """Start the threads, unless they run. Raises RuntimeError when the system has none to give: then try again later."""
         self.clock.start()
-        self.emitter.start()
         self.service.start()
 
     def works_here(self) -> bool:
         """Whether the calling thread is one of the engine's own (a finalizer may run in any): then it must not wait for another."""
-        return any(threads.works_here() for threads in (self.service, self.clock, self.emitter))
+        return any(threads.works_here() for threads in (self.service, self.clock))
 
     # One of each for a process. Made without a lock: if two make one at once, the first to be put there serves both.
 
@@ -70,6 +70,16 @@ class Engine:
     def watch_of(self, readings: Readings) -> Watch:
         """The one watch of these readings."""
         return self._watches.get(readings) or self._watches.setdefault(readings, Watch(readings))
+
+    def repeat(self, call: Callable[[], float | None], delay: float) -> None:
+        """Make the call in `delay` seconds, in a service thread, and again after as many seconds as it says; None for never."""
+
+        def work() -> None:
+            after = call()
+            if after is not None:
+                self.repeat(call, after)
+
+        self.clock.later(delay, partial(self.service.put, work))
 
     def settle_open_runs(self, within: float) -> None:
         """Close all open runs as cancelled, with one last reading each, all of it within so many seconds."""

@@ -117,7 +117,7 @@ class Performance(Generic[T]):
         leases = self._parts.leases
         match effect:
             case Emit(event):
-                leases.engine.emitter.emit(self._context, self._parts.sink, event)
+                leases.engine.emitter.emit_now(self._context, self._parts.sink, event)
                 return None
             case Now():
                 return time.monotonic()

@@ -3,7 +3,8 @@
 A run may share a request only if the request starts after the run asked: then the balance is never older than the question,
 and the mark that is taken before it holds for all who share it. So whoever asks joins the *next* reading. It starts at once if none
 is under way, else when that one has ended; and not later than a quarter of the deadline, for a request that hangs does not hold up
-those that come after it. Ten thousand runs that start at once make two requests at most.
+those that come after it. A reading that is about to start waits a moment for those who are on their way to join it: ten thousand
+runs that start at once make two requests at most.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
     from creditguard.engine.leases import Leases
 
 _GRACE = 1.0
+_CROWD = 8
+_MOMENT = 0.03
+"""Seconds for which a crowd that still grows is waited for."""
 _MOST_LEFT_BEHIND = 4
 """Readings of this process that have outlasted their deadline: a source that breaks its promise keeps no more threads than that."""
 
@@ -29,8 +33,13 @@ _MOST_LEFT_BEHIND = 4
 class _Batch:
     """Those who share the next reading: who goes on with it, and whether they want a mark before it."""
 
-    def __init__(self) -> None:
+    def __init__(self, opened: float) -> None:
         self.members: list[tuple[Resume, bool]] = []
+        self.opened = opened
+        self.steps_back = 3
+        """How often it lets those go first who may be about to join it."""
+        self.counted = _CROWD
+        """How many they were at the last look, if they were a crowd then."""
 
     @property
     def marked(self) -> bool:
@@ -65,7 +74,7 @@ class Readings:
             batch = self._next
             first = batch is None
             if batch is None:
-                batch = self._next = _Batch()
+                batch = self._next = _Batch(seconds())
             batch.members.append((resume, marked))
             starts = first and not any(ends > seconds() for ends in self._under_way.values())
         if starts and _thread.get_ident() not in self._delivering:
@@ -102,6 +111,17 @@ class Readings:
             del deadlines[me]
 
     def _start(self, batch: _Batch) -> None:
+        engine = self.leases.engine
+        if seconds() - batch.opened < self._patience:
+            start = partial(self._start, batch)
+            if batch.steps_back and engine.service.busy():
+                batch.steps_back -= 1
+                engine.service.put(start)
+                return
+            if len(batch.members) > batch.counted:
+                batch.counted = len(batch.members)
+                engine.clock.later(_MOMENT, partial(engine.service.put, start))
+                return
         with self._gathering:
             if self._next is not batch:
                 return  # it has started already

@@ -35,6 +35,10 @@ class Service:
         if not self._threads:
             _thread.start_new_thread(self._serve, ())
 
+    def busy(self) -> bool:
+        """Whether calls wait for a thread."""
+        return not self._calls.empty()
+
     def works_here(self) -> bool:
         """Whether the calling thread is one of these."""
         return _thread.get_ident() in self._threads

@@ -99,6 +99,9 @@ class guard:  # noqa: N801 - read at its place of use: `with guard(...)`, `@guar
         self, name: str | None = None, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Entry:
         """An entering to come; `name`, `args` and `kwargs` are those of a decorated call."""
+        return Entry(self._run(name, args, kwargs))
+
+    def _run(self, name: str | None = None, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None) -> Run:
         settings, process, host = _settings.current(), engine(), hosts.here()
         laid = self._laid
         if laid is None or not laid.holds_for(settings, process):
@@ -112,11 +115,11 @@ class guard:  # noqa: N801 - read at its place of use: `with guard(...)`, `@guar
             labels={**host.labels, **laid.plan.labels},
         )
         parts = laid.parts if host is hosts.PLAIN else replace(laid.parts, sink=host.sink(laid.parts.sink))
-        return Entry(Run(plan, parts, process, host))
+        return Run(plan, parts, process, host)
 
     def ask(self) -> Admission:
         """The pre-flight question alone, holds of others included; takes no hold. `refusal` says why a run would not start."""
-        life = self._entry().run._life
+        life = self._run()._life
         life.entering.wait(life.hand_over(question=True))
         if not life.entering.delivered:
             life.entering.wait(life.late())
@@ -124,7 +127,7 @@ class guard:  # noqa: N801 - read at its place of use: `with guard(...)`, `@guar
 
     async def aask(self) -> Admission:
         """As `ask`, without blocking the event loop."""
-        life = self._entry().run._life
+        life = self._run()._life
         await life.entering.await_(life.hand_over(question=True))
         if not life.entering.delivered:
             await life.entering.await_(life.late())
