@@ -27,6 +27,9 @@ THRESHOLD = "creditguard.threshold"
 OVERRUN = "creditguard.overrun"
 DRIFT = "creditguard.drift"
 FINISHED = "creditguard.finished"
+EXTENDED = "creditguard.extended"
+ABANDONED = "creditguard.abandoned"
+LAGGING = "creditguard.lagging"
 
 Level: TypeAlias = Literal["info", "warning", "error"]
 Stage: TypeAlias = Literal["before", "after"]
