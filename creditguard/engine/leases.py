@@ -14,9 +14,10 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections.abc import Callable
+from typing import Any, cast
 from weakref import WeakMethod
 
-from creditguard.errors import LeaseLost, LedgerError
+from creditguard.errors import LeaseLost, LedgerError, LedgerUnavailable
 from creditguard.process import forks
 from creditguard.process.background import attendant
 from creditguard.process.identity import this_process
@@ -26,6 +27,38 @@ from creditguard.rules.values import Grant, Hold, Mark
 
 _RETRY = 1.0
 """Seconds until a renewal that failed is tried again."""
+
+
+class _OneAtATime:
+    """A ledger whose verbs any thread may call: one waits for the other. Work that a finalizer asks for in the middle of a
+    verb, on the same thread, is done at its end."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._lock = threading.Lock()
+        self._thread: int | None = None
+        self._later: list[Callable[[], object]] = []
+
+    def __getattr__(self, verb: str) -> Any:
+        call = getattr(self._ledger, verb)
+
+        def in_turn(*args: Any, **named: Any) -> Any:
+            if self._thread == threading.get_ident():
+                if verb in {"settle", "release"}:
+                    self._later.append(lambda: call(*args, **named))
+                    return False
+                raise LedgerUnavailable("asked in the middle of another question", self._ledger.name)
+            with self._lock:
+                self._thread = threading.get_ident()
+                try:
+                    return call(*args, **named)
+                finally:
+                    while self._later:
+                        with contextlib.suppress(LedgerError):
+                            self._later.pop(0)()
+                    self._thread = None
+
+        return in_turn
 
 
 class Leases:
@@ -43,6 +76,7 @@ class Leases:
     def reset_after_fork(self) -> None:
         """Start with no holds and no thread: the parent's are the parent's."""
         self._lock = threading.Lock()
+        self.verbs: Ledger = cast("Ledger", _OneAtATime(self.ledger))
         self._asked: set[str] = set()
         self._held: set[str] = set()
         self._listeners: dict[str, WeakMethod[Callable[[LeaseLost], None]]] = {}
@@ -56,20 +90,20 @@ class Leases:
         self._listeners[run_id] = WeakMethod(callback)
 
     def mark(self, account: str) -> Mark:
-        mark = self.ledger.mark(account)
+        mark = self.verbs.mark(account)
         self.ever_answered = True
         return mark
 
     def sweep(self, account: str) -> int:
-        return self.ledger.sweep(account)
+        return len(self.verbs.sweep(account))
 
     def reserve(self, hold: Hold, *, available: int | None, mark: Mark | None) -> Grant:
         if self.immediate:
-            return self.ledger.reserve(hold, this_process(), available=available, mark=mark)
+            return self.verbs.reserve(hold, this_process(), available=available, mark=mark)
         # Asked first: an answer that is lost may stand for a hold that was taken, and the lease must go on. Held only once it
         # is granted: a renewal in between would not find it, and take it for lost.
         self._ask(hold.id)
-        grant = self.ledger.reserve(hold, this_process(), available=available, mark=mark)
+        grant = self.verbs.reserve(hold, this_process(), available=available, mark=mark)
         with self._lock:
             self._asked.discard(hold.id)
             if grant.admitted:
@@ -78,11 +112,11 @@ class Leases:
 
     def release(self, run_id: str) -> bool:
         self._forget(run_id)
-        return self.ledger.release(run_id)
+        return self.verbs.release(run_id)
 
     def settle(self, report: Report) -> None:
         self._forget(report.run_id)
-        self.ledger.settle(report.run_id, report.account, report.to_dict())
+        self.verbs.settle(report.run_id, report.account, report.to_dict())
 
     def _ask(self, run_id: str) -> None:
         with self._lock:
@@ -107,7 +141,7 @@ class Leases:
             self._give_back_vanished()
             with self._lock:
                 held = list(self._held)
-            lost = self.ledger.renew(this_process(), held)
+            lost = self.verbs.renew(this_process(), held)
         except LedgerError:
             # Perhaps a restart. Whether the lease outlived it, the ledger will say when it answers again.
             return min(_RETRY, self._interval)

@@ -27,7 +27,7 @@ def on_ledger(effect: LedgerEffect, leases: Leases) -> object:
         case TakeMark(account):
             return leases.mark(account)
         case Recent(account, max_age, claim):
-            return leases.ledger.recent(account, max_age=max_age, claim=claim)
+            return leases.verbs.recent(account, max_age=max_age, claim=claim)
         case Settle(report):
             leases.settle(report)
         case Release(run_id):
@@ -35,5 +35,5 @@ def on_ledger(effect: LedgerEffect, leases: Leases) -> object:
         case Sweep(account):
             return leases.sweep(account)
         case Publish(account, reading):
-            leases.ledger.publish(account, reading)
+            leases.verbs.publish(account, reading)
     return None

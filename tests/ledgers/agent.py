@@ -51,7 +51,7 @@ class Verbs:
         return self.ledger.release(run)
 
     def sweep(self, account: str = "a") -> int:
-        return self.ledger.sweep(account)
+        return len(self.ledger.sweep(account))
 
     def freeze(self) -> None:
         from freezegun import freeze_time
@@ -65,7 +65,7 @@ class Verbs:
     def transaction(self) -> None:
         """Stay in the middle of a verb that writes, holding every lock there is, until killed."""
         assert isinstance(self.ledger, SqliteLedger)
-        with self.ledger._writing():
+        with self.ledger._writing:
             print("null", flush=True)
             time.sleep(3600)
 
