@@ -102,6 +102,13 @@ class ServerClock(Clock):
 AnyLedger = SqliteLedger | PostgresLedger
 
 
+def ledger_at(url: str, **options: Any) -> AnyLedger:
+    """As `open_ledger`, with options."""
+    if url.startswith("sqlite:///"):
+        return SqliteLedger(url.removeprefix("sqlite:///"), **options)
+    return PostgresLedger(url, **options)
+
+
 @dataclass
 class Backend:
     """One kind of ledger: its URL, its clock, and any number of independent clients of the same ledger."""
@@ -121,9 +128,7 @@ class Backend:
     def make(self, **options: Any) -> AnyLedger:
         skew, dead = (lambda: self.clock.skew), (lambda owner: owner.id in self.dead or is_dead(owner))
         options = {"skew": skew, "is_dead": dead, **options}
-        if self.kind == "sqlite":
-            return SqliteLedger(self.url.removeprefix("sqlite:///"), **options)
-        return PostgresLedger(self.url, **options)
+        return ledger_at(self.url, **options)
 
 
 _owners = count(1)
