@@ -42,8 +42,6 @@ class Leases:
         self.ever_answered: bool = False
         self.opened: bool = False
         """Something was asked, so there may be a connection."""
-        self.left_open: bool = False
-        """A forked child has inherited a connection that could not be closed in time."""
         self._interval = ledger.ttl / 3 if ledger.ttl else _RETRY
         self._held: set[str] = set()
         self._owed: dict[str, Report | None] = {}

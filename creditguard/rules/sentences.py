@@ -49,7 +49,9 @@ def shortage(fields: Fields) -> str:
     if fields.get("held_by_others"):
         parts.append(f"{amount(fields['held_by_others'])} held by {_others(fields.get('other_runs'))}")
     if fields.get("keep"):
-        parts.append(f"{amount(fields['keep'])} to keep" if fields["keep"] > 0 else f"{amount(-fields['keep'])} overdraft")
+        parts.append(
+            f"{amount(fields['keep'])} to keep" if fields["keep"] > 0 else f"{amount(-fields['keep'])} overdraft"
+        )
     verb = "is" if free == 1 else "are"
     return f"needs {_credits(fields, fields['budget'])}, {amount(free)} {verb} free ({', '.join(parts)})"
 
@@ -141,7 +143,9 @@ def _abandoned(fields: Fields) -> str:
 
 
 def _lagging(fields: Fields) -> str:
-    return f"account {fields.get('account')} shows debits late: holds on it do not shrink until its balance has caught up"
+    return (
+        f"account {fields.get('account')} shows debits late: holds on it do not shrink until its balance has caught up"
+    )
 
 
 _OUTCOMES = {"failed": "failed, ", "cancelled": "cancelled, "}
@@ -160,10 +164,14 @@ def _finished(fields: Fields) -> str:
     elif fields.get("consumed_at_least") is not None:
         parts.append(f"consumed at least {amount(fields['consumed_at_least'])} of {_credits(fields, budget)} in {took}")
     else:
-        parts.append(f"consumed an unknown number of {fields.get('unit') or 'credits'} (budget {amount(budget)}) in {took}")
+        parts.append(
+            f"consumed an unknown number of {fields.get('unit') or 'credits'} (budget {amount(budget)}) in {took}"
+        )
     parts.append(_left(fields.get("balance_after")))
     if fields.get("over_budget"):
-        parts.append(f", {amount(spent - budget)} over budget" if spent is not None and spent > budget else ", over budget")
+        parts.append(
+            f", {amount(spent - budget)} over budget" if spent is not None and spent > budget else ", over budget"
+        )
     return "".join(parts)
 
 

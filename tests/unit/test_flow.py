@@ -26,12 +26,19 @@ from creditguard.rules.effects import (
     TakeMark,
 )
 from creditguard.rules.settling import Ending
-from creditguard.rules.values import Admission, Balance, Grant, Mark, Plan, Reading
+from creditguard.rules.values import Admission, Balance, Grant, Hold, LiveHold, Mark, Owner, Plan, Reading
 
 WHEN = datetime(2026, 1, 1, tzinfo=timezone.utc)
 PLAN = Plan("run-1", "nightly", "acct", "apimall", Decimal(80), labels={"team": "data"})
 MARK = Mark(admitted=100_000_000, released=100_000_000, started=3, ended=3)
 BUSY = Mark(admitted=180_000_000, released=100_000_000, started=4, ended=3)
+DEAD = LiveHold(
+    Hold("run-0", "acct", 30_000_000, "died", {"team": "data"}, 120_000_000),
+    Owner("o", "host", "boot", 7, "1"),
+    WHEN,
+    WHEN,
+    80_000_000,
+)
 DOWN = LedgerUnavailable("gone", "sqlite")
 UNREAD = SourceError("no answer", "req_9", 500)
 
@@ -89,7 +96,7 @@ class Walk:
 
 def test_what_fits_is_admitted_and_held():
     walk = Walk(flow.enter(PLAN), 1.0, reading(120), granted(), None, 2.0)
-    assert walk.effects[1:3] == [Read(marked=True), Reserve(PLAN.hold, 120_000_000, MARK)]
+    assert walk.effects[1:3] == [Read(marked=True), Reserve(replace(PLAN.hold, balance=120_000_000), 120_000_000, MARK)]
     assert walk.kinds == ["Now", "Read", "Reserve", "Emit", "Now"]
     assert walk.events[0].name == events.ADMITTED
     assert walk.events[0].fields["headroom"] == 120
@@ -109,28 +116,32 @@ def test_short_with_nobody_else_on_the_account_is_refused_at_once():
 
 
 def test_short_because_of_others_looks_again_before_it_refuses():
-    walk = Walk(flow.enter(PLAN), 1.0, reading(120, BUSY), denied(80), 0, reading(120, BUSY), None, 2.0, None)
+    walk = Walk(flow.enter(PLAN), 1.0, reading(120, BUSY), denied(80), [], reading(120, BUSY), None, 2.0, None)
     assert walk.kinds == ["Now", "Read", "Reserve", "Sweep", "Read", "Emit", "Now", "Settle"]
     assert walk.result.refusal.has == 40
     assert walk.result.held_by_others == 80
 
 
 def test_a_dead_owners_hold_is_dropped_and_the_run_admitted():
-    walk = Walk(flow.enter(PLAN), 1.0, reading(120, BUSY), denied(80), 1, reading(120), granted(), None, 2.0)
+    walk = Walk(flow.enter(PLAN), 1.0, reading(120, BUSY), denied(80), [DEAD], None, reading(120), granted(), None, 2.0)
     assert walk.effects[3] == Sweep("acct")
-    assert walk.kinds == ["Now", "Read", "Reserve", "Sweep", "Read", "Reserve", "Emit", "Now"]
+    abandoned = walk.events[0]
+    assert (abandoned.name, abandoned.level) == (events.ABANDONED, "warning")
+    assert (abandoned.fields["job"], abandoned.fields["budget"], abandoned.fields["held"]) == ("died", 80, 30)
+    assert (abandoned.fields["balance_before"], abandoned.fields["labels"]) == (120, {"team": "data"})
+    assert walk.kinds == ["Now", "Read", "Reserve", "Sweep", "Emit", "Read", "Reserve", "Emit", "Now"]
     assert walk.result.refusal is None
 
 
 def test_denied_again_after_looking_again_is_refused():
-    walk = Walk(flow.enter(PLAN), 1.0, reading(120, BUSY), denied(80), 1, reading(120), denied(60), None, 2.0, None)
+    walk = Walk(flow.enter(PLAN), 1.0, reading(120, BUSY), denied(80), [], reading(120), denied(60), None, 2.0, None)
     assert walk.events[0].name == events.REFUSED
     assert walk.result.refusal.has == 60
 
 
 @pytest.mark.parametrize("failure", [UNREAD, DOWN])
 def test_if_looking_again_fails_the_first_answer_stands(failure):
-    walk = Walk(flow.enter(PLAN), 1.0, reading(120, BUSY), denied(80), 1, failure, None, 2.0, None)
+    walk = Walk(flow.enter(PLAN), 1.0, reading(120, BUSY), denied(80), [], failure, None, 2.0, None)
     assert walk.events[0].name == events.REFUSED
     assert walk.result.refusal.has == 40
 
@@ -268,7 +279,7 @@ def test_asking_takes_nothing():
 
 
 def test_asking_counts_what_others_hold_and_looks_again():
-    walk = Walk(flow.ask(PLAN), 1.0, reading(120, BUSY), 0, reading(120, BUSY), None)
+    walk = Walk(flow.ask(PLAN), 1.0, reading(120, BUSY), [], reading(120, BUSY), None)
     assert walk.kinds == ["Now", "Read", "Sweep", "Read", "Emit"]
     assert walk.result.refusal.has == 40
 
