@@ -28,6 +28,8 @@ class ApiMall:
 
     name = SOURCE
     unit = UNIT
+    account: str = ""
+    _url: str = ""  # both for the repr, while the arguments are still being checked
 
     def __init__(self, key: str | Secret, base_url: str = DEFAULT_BASE_URL) -> None:
         self._secret = key if isinstance(key, Secret) else Secret(key)
@@ -39,7 +41,7 @@ class ApiMall:
             del base_url  # there may be a password in it
         self._url = place.url
         self._where = place.netloc
-        self.account: str = self._secret.digest(SOURCE, self._url)
+        self.account = self._secret.digest(SOURCE, self._url)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(account={self.account!r}, base_url={self._url!r})"

@@ -43,7 +43,7 @@ def check_key(key: str, name: str = "APIMALL_API_KEY") -> str:
     """The key, if it can stand in a header. Raises ConfigurationError, which never shows it; `name` is where it came from."""
     why = _unfit(key)
     if why:
-        del key  # a traceback may be shown with the variables of its frames
+        del key
         raise ConfigurationError(f"{name} {why}", name)
     return key
 
@@ -54,7 +54,10 @@ def check_base_url(url: str, name: str = "CREDITGUARD_BASE_URL") -> str:
     It must be https; http is for loopback addresses only (localhost, 127.0.0.0/8, ::1), since the key goes with each request.
     Raises ConfigurationError, which never quotes the URL; `name` is where it came from.
     """
-    return gateway(url, name).url
+    try:
+        return gateway(url, name).url
+    finally:
+        del url  # a traceback may be shown with the variables of its frames
 
 
 def gateway(url: str, name: str = "CREDITGUARD_BASE_URL") -> Gateway:
