@@ -13,7 +13,6 @@ and what they raise would be taken for trouble with the network, or leave a lock
 from __future__ import annotations
 
 import _thread
-import atexit
 import contextvars
 import os
 import socket
@@ -94,7 +93,6 @@ class _Exchange:
 
     def perform(self) -> None:
         """Leaves `outcome` None if there is no connection and this thread may not open one."""
-        handled = sys.exc_info()[1]
         outer, _here.exchange = getattr(_here, "exchange", None), self
         response: httpx.Response | None = None
         failure: Failure | None = None
@@ -110,7 +108,7 @@ class _Exchange:
         except _NotConnectedError:
             return
         except (httpx.TransportError, UnicodeError) as error:
-            failure = _explain(error, handled, self._gateway.via)
+            failure = _explain(error, self._gateway.via)
         finally:
             _here.exchange = outer
         cut = len(body) > LIMIT
@@ -250,15 +248,11 @@ def close() -> None:
     given_up.close()
 
 
-atexit.register(close)
 os.register_at_fork(after_in_child=close)
 
 
-def _explain(error: Exception, handled: BaseException | None, via: str) -> Failure:
-    """What went wrong, in words of our own: those of the libraries may quote what the server sent.
-
-    `handled` is what the caller was handling already: its job may have failed for a reason like ours.
-    """
+def _explain(error: Exception, via: str) -> Failure:
+    """What went wrong, in words of our own: those of the libraries may quote what the server sent."""
     if isinstance(error, httpx.TimeoutException):
         return Failure("no answer in time", "timeout")
     if isinstance(error, httpx.ProxyError):
@@ -268,10 +262,8 @@ def _explain(error: Exception, handled: BaseException | None, via: str) -> Failu
         cut_off = str(error).startswith(("Server disconnected", "peer closed"))
         return Failure(f"the connection was cut off{via}", "dropped") if cut_off else Failure("not HTTP", "garbled")
     cause: BaseException | None = error
-    while cause is not handled and cause and not isinstance(cause, (OSError, UnicodeError)):
+    while cause and not isinstance(cause, (OSError, UnicodeError)):
         cause = cause.__cause__ or cause.__context__
-    if cause is handled:
-        cause = None
     if isinstance(cause, (UnicodeError, socket.gaierror)):
         return Failure(f"the name could not be resolved{via}", "network")
     if isinstance(cause, ssl.SSLCertVerificationError):

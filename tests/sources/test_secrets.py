@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 
+import httpx
 import pytest
 from renderers import RENDERERS, showing
 from scripted_server import KEY, balance, never
@@ -123,7 +124,10 @@ def test_a_cancelled_reading_keeps_the_hosts_own_context(source):
     job = ValueError("the job's")
 
     def cancelled():
-        raise Cancelled
+        try:
+            raise httpx.ReadError(KEY)
+        except httpx.ReadError:
+            raise Cancelled  # noqa: B904 - as it comes up where httpx handles an error of its own
 
     source._headers = cancelled
     errors = []
