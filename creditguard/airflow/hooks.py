@@ -59,8 +59,10 @@ class ApiMallHook(BaseHook):
 
     async def aget_balance(self) -> Balance:
         """As `get_balance`, without blocking the event loop."""
+        from asyncio import to_thread
+
         source = await self.aget_conn()
-        return await source.aread(_timeout())
+        return await to_thread(source.read, _timeout())
 
     def test_connection(self) -> tuple[bool, str]:
         """For the button in the UI: whether the balance can be read, and what it is."""
