@@ -17,11 +17,7 @@ from creditguard.errors import ConfigurationError
 from creditguard.guarding.run import Run, _stack
 from creditguard.guarding.wiring import runtime
 from creditguard.rules.amounts import Amount, rounded, to_credits
-from creditguard.rules.ports import BalanceSource, EventSink, Ledger
-from creditguard.rules.report import outcome_of
-from creditguard.rules.values import Admission, Label, OnOverrun, OnShort, Plan
-from creditguard.settings import (
-    Settings,
+from creditguard.rules.arguments import (
     parse_name,
     parse_overrun,
     parse_policy,
@@ -29,6 +25,10 @@ from creditguard.settings import (
     parse_settle,
     parse_thresholds,
 )
+from creditguard.rules.ports import BalanceSource, EventSink, Ledger
+from creditguard.rules.report import outcome_of
+from creditguard.rules.values import Admission, Label, OnOverrun, OnShort, Plan
+from creditguard.settings import CurrentSettings
 from creditguard.sinks.host import HostSink
 
 P = ParamSpec("P")
@@ -192,7 +192,9 @@ class guard:  # noqa: N801 - read at its place of use: `with guard(...)`, `@guar
         """As `ask`, without blocking the event loop."""
         return await self.new_run().aask()
 
-    def _budget_for(self, job: str, settings: Settings, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Decimal:
+    def _budget_for(
+        self, job: str, settings: CurrentSettings, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Decimal:
         budget = self._budget
         if callable(budget):
             return rounded(to_credits(budget(*args, **kwargs), "the budget that budget() worked out"))

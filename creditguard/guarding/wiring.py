@@ -11,7 +11,8 @@ from creditguard.engine.readings import Readings
 from creditguard.errors import ConfigurationError
 from creditguard.process import forks
 from creditguard.rules.ports import BalanceSource, EventSink, Ledger
-from creditguard.settings import Settings
+from creditguard.rules.secret import SecretText
+from creditguard.settings import CurrentSettings
 
 
 class Wiring(NamedTuple):
@@ -29,7 +30,7 @@ class Runtime:
 
     def __init__(self) -> None:
         self._leases: dict[str, Leases] = {}
-        self._sources: dict[tuple[str, str], BalanceSource] = {}
+        self._sources: dict[tuple[SecretText, str], BalanceSource] = {}
         self._readings: dict[tuple[BalanceSource, Leases, str, float], Readings] = {}
         self._default_failed = False
         self.reset_after_fork()
@@ -41,7 +42,7 @@ class Runtime:
 
     def wire(
         self,
-        settings: Settings,
+        settings: CurrentSettings,
         sink: EventSink,
         *,
         source: str | BalanceSource | None,
@@ -63,7 +64,7 @@ class Runtime:
         """The default ledger cannot be used here (no home, a read-only container): do without it from now on."""
         self._default_failed = True
 
-    def source(self, settings: Settings, source: str | BalanceSource | None = None) -> BalanceSource:
+    def source(self, settings: CurrentSettings, source: str | BalanceSource | None = None) -> BalanceSource:
         """The source that is asked for: API Mall, by the settings' key and gateway, or the caller's own."""
         if source is None or source == "apimall":
             return self._apimall(settings)
@@ -71,7 +72,7 @@ class Runtime:
             return source
         raise ConfigurationError("source must be 'apimall' or an object with name, unit, account and read()", "source")
 
-    def _apimall(self, settings: Settings) -> BalanceSource:
+    def _apimall(self, settings: CurrentSettings) -> BalanceSource:
         if settings.api_key is None:
             message = "no API key: set APIMALL_API_KEY, or APIMALL_API_KEY_FILE to a file that holds it"
             raise ConfigurationError(message, "APIMALL_API_KEY")
@@ -79,10 +80,10 @@ class Runtime:
         if key not in self._sources:
             from creditguard.sources.apimall import ApiMall
 
-            self._sources[key] = ApiMall(settings.api_key, settings.base_url)
+            self._sources[key] = ApiMall(settings.api_key.get_secret_value(), settings.base_url)
         return self._sources[key]
 
-    def _ledger(self, settings: Settings, ledger: str | Ledger | None) -> tuple[Leases, bool]:
+    def _ledger(self, settings: CurrentSettings, ledger: str | Ledger | None) -> tuple[Leases, bool]:
         from creditguard.ledgers import default_url, open_ledger
 
         if ledger is not None and not isinstance(ledger, str):
@@ -92,7 +93,7 @@ class Runtime:
                     return leases, False
             leases = self._leases[f"object {id(ledger)}"] = Leases(ledger)
             return leases, False
-        named = ledger or settings.ledger
+        named = ledger or (settings.ledger.get_secret_value() if settings.ledger else None)
         url = named or ("none" if self._default_failed else default_url())
         if url not in self._leases:
             self._leases[url] = Leases(open_ledger(url))
