@@ -84,7 +84,9 @@ def _read_again() -> CurrentSettings:
     found = search(snapshot.directory)
     near = (path for path in found.looked_at if os.path.dirname(path) == snapshot.directory)
     snapshot.files = [(path, identity(path)) for path in dict.fromkeys((*near, *(file.path for file in found.files)))]
-    snapshot.settings = _read(found)
+    new = _read(found)
+    # What is equal stays the same object: a guard may keep what it has worked out from it.
+    snapshot.settings = _latest.settings if _latest and _latest.settings == new else new
     snapshot.until = time.monotonic() + _GOOD_FOR
     if not any(seen and abs(time.time_ns() - seen[0]) < _TICK for _, seen in snapshot.files):
         _latest = snapshot

@@ -118,6 +118,15 @@ def test_whatever_else_changes_is_seen_after_a_second(places, monkeypatch):
         assert settings.current().api_key.get_secret_value() == "new"
 
 
+def test_what_is_read_again_and_is_the_same_stays_the_same_object(places, reads):
+    write(places.own, "keep = 1")
+    with freeze_time() as clock:
+        before = settings.current()
+        clock.tick(1.1)
+        assert settings.current() is before
+    assert len(reads) == 2
+
+
 def test_a_mistake_is_told_every_time_and_forgotten_once_it_is_mended(places, monkeypatch):
     monkeypatch.setenv("CREDITGUARD_TIMEOUT", "soon")
     for _ in range(2):
