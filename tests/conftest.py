@@ -1,12 +1,15 @@
-"""For every test: an environment of its own, no ledger of the developer's, and every event held against the schema."""
+"""For every test: an environment of its own, no ledger of the developer's, and every event held against the schema; for some, PostgreSQL."""
 
 from __future__ import annotations
 
 import json
+import os
+from collections.abc import Iterator
 from importlib.resources import files
 
 import jsonschema
 import pytest
+from postgres_server import PostgresServer
 
 from creditguard.rules.events import Event
 from creditguard.settings import VARIABLES
@@ -39,3 +42,13 @@ def _every_event_is_valid(monkeypatch: pytest.MonkeyPatch) -> None:
         emit(self, event)
 
     monkeypatch.setattr(HostSink, "emit", checked)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """One server for all tests of this process."""
+    for variable in [name for name in os.environ if name.startswith("PG")]:
+        del os.environ[variable]  # psycopg would connect as they say
+    server = PostgresServer()
+    yield server
+    server.remove()
