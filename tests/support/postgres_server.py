@@ -2,7 +2,7 @@
 
 The wheel's own code opens every folder above the environment and adds a system user, so only its binaries are used. PostgreSQL refuses
 to be root: there a copy of the binaries runs as an unprivileged user, who could not reach an environment below a closed home. Clients
-come through a socket in the server's folder, which no other user can enter.
+come through a socket in the server's data folder, which no other user can enter.
 
 Run as a program, this file is the keeper: it owns the folder, obeys the letters on its stdin, and takes everything down when stdin ends or
 its parent is gone.
@@ -45,7 +45,7 @@ class PostgresServer:
         self.start()
 
     def url_of(self, user: str, password: str = "") -> str:
-        return f"postgresql://{user}:{password}@/postgres?host={self._home}"
+        return f"postgresql://{user}:{password}@/postgres?host={self._home}/data"
 
     def start(self) -> None:
         self._tell(START)
@@ -79,19 +79,19 @@ class _Keeper:
     def __init__(self, home: Path, user: pwd.struct_passwd | None) -> None:
         self._home = home
         self._identity = {"user": user.pw_uid, "group": user.pw_gid, "extra_groups": ()} if user else {}
+        home.chmod(0o711)
+        self._data = home / "data"
+        self._data.mkdir(0o700)
         self._binaries = _install() / "bin"
         if user:
-            self._binaries = _copy(_install(), home) / "bin"
-            for path in (home, *home.rglob("*")):
+            self._binaries = _copy(_install(), home / "packages") / "bin"
+            for path in (self._data, *(home / "packages").rglob("*")):
                 os.chown(path, user.pw_uid, user.pw_gid, follow_symlinks=False)
-        self._data = home / "data"
-        made = self._run(
-            "initdb", "-D", self._data, "-U", "postgres", "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync"
-        )
+        self._rules = home / "pg_hba.conf"
+        self._rules.write_text("local all locked scram-sha-256\nlocal all all trust\n")
+        made = self._run("initdb", "-D", self._data, "-U", "postgres", "-E", "UTF8", "--no-locale", "--no-sync")
         if made.wait():
             self._give_up()
-        rules = self._data / "pg_hba.conf"
-        rules.write_text(f"local all locked scram-sha-256\n{rules.read_text()}")
         self._server: subprocess.Popen[bytes] | None = None
 
     def obey(self, letter: bytes) -> None:
@@ -106,9 +106,13 @@ class _Keeper:
     def _start(self) -> None:
         deadline = time.monotonic() + 30
         while True:  # after a SIGKILL, until the last of the old server's processes has noticed
-            self._server = self._run(
-                "postgres", "-D", self._data, "-k", self._home, "-c", "listen_addresses=", "-c", "fsync=off"
+            settings = (
+                f"hba_file={self._rules}",
+                f"unix_socket_directories={self._data}",
+                "listen_addresses=",
+                "fsync=off",
             )
+            self._server = self._run("postgres", "-D", self._data, *(f"-c{setting}" for setting in settings))
             while self._server.poll() is None:
                 if self._is_ready():
                     return
@@ -148,13 +152,13 @@ def _install() -> Path:
     return max(Path(spec.submodule_search_locations[0]).glob("pginstall*"))
 
 
-def _copy(install: Path, home: Path) -> Path:
-    """The same in `home`, with the libraries that it finds by their place beside it."""
-    packages = install.parent.parent
-    for part in (install, packages / f"{PACKAGE}.libs"):
+def _copy(install: Path, packages: Path) -> Path:
+    """The same in `packages`, with the libraries that it finds by their place beside it."""
+    for part in (install, install.parent.with_name(f"{PACKAGE}.libs")):
         if part.exists():
-            shutil.copytree(part, home / part.relative_to(packages), ignore=shutil.ignore_patterns("include", "*.a"))
-    return home / install.relative_to(packages)
+            to = packages / part.relative_to(install.parent.parent)
+            shutil.copytree(part, to, ignore=shutil.ignore_patterns("include", "*.a"))
+    return packages / install.relative_to(install.parent.parent)
 
 
 def _unprivileged() -> pwd.struct_passwd | None:
@@ -192,6 +196,7 @@ def _next_letter(parent: int) -> bytes:
 
 def main(parent: int) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
+    os.umask(0o022)
     user = _unprivileged()
     home = Path(tempfile.mkdtemp(prefix="creditguard-pg-", dir=_base(user)))
     keeper = None
@@ -201,6 +206,8 @@ def main(parent: int) -> None:
         while letter := _next_letter(parent):
             keeper.obey(letter)
             print("done", flush=True)
+    except BrokenPipeError:
+        pass  # the tests are gone
     finally:
         if keeper:
             keeper.obey(STOP)
