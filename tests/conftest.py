@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Iterator
 from importlib.resources import files
 
@@ -17,6 +18,16 @@ from creditguard.sinks.host import HostSink
 
 _SCHEMA = json.loads(files("creditguard").joinpath("rules/events.schema.json").read_text())
 _VALIDATOR = jsonschema.Draft202012Validator(_SCHEMA)
+
+# Commands that the tests start shall not inherit what was ignored or blocked when the tests were started in the background, as a cron job
+# or under nohup. A handler is the default again in a program that is started, and here a hang-up goes on doing nothing.
+for _number in (signal.SIGHUP, signal.SIGQUIT, signal.SIGTERM):
+    if signal.getsignal(_number) == signal.SIG_IGN:
+        signal.signal(_number, lambda *_: None)
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def validate_event(event: dict[str, object]) -> None:
