@@ -258,7 +258,7 @@ def _run(command: argparse.ArgumentParser) -> None:
         "--watch",
         metavar="TIME",
         type=values.duration,
-        help="read the balance this often while CMD runs; at most every 15s, or as CREDITGUARD_MIN_INTERVAL says",
+        help="read the balance this often while CMD runs (not more often than every 15s, which is polite)",
     )
     command.add_argument(
         "--threshold",

@@ -120,7 +120,7 @@ def _command(options: argparse.Namespace, guarded: Run) -> child.Ended:
     except (_Signalled, KeyboardInterrupt):
         if ended is None:
             raise
-    for trouble in record_file.troubles:
+    for trouble in record_file.troubles if ended.started else ():
         say(f"{VARIABLE}: {trouble}")
     if ended.reason:
         say(ended.reason)

@@ -89,7 +89,7 @@ complete -c creditguard -n '_shtab_creditguard_using run' -l short-code -x -d 'e
 complete -c creditguard -n '_shtab_creditguard_using run' -s q -l quiet -d 'log warnings and errors only'
 complete -c creditguard -n '_shtab_creditguard_using run' -l report-file -xka "(__fish_complete_path (commandline -ct))" -d 'write the report there as JSON, also when CMD fails or is refused; '"'"'-'"'"': to stdout, after CMD has ended'
 complete -c creditguard -n '_shtab_creditguard_using run' -l settle -x -d 'wait this long after CMD before the last reading (default 0), or '"'"'stable'"'"': until two readings agree'
-complete -c creditguard -n '_shtab_creditguard_using run' -l watch -x -d 'read the balance this often while CMD runs; at most every 15s, or as CREDITGUARD_MIN_INTERVAL says'
+complete -c creditguard -n '_shtab_creditguard_using run' -l watch -x -d 'read the balance this often while CMD runs (not more often than every 15s, which is polite)'
 complete -c creditguard -n '_shtab_creditguard_using run' -l threshold -x -d 'with --watch: log when this share of the budget (80%, or 0.8) is spent (default: 50%, 80% and 100%)'
 complete -c creditguard -n '_shtab_creditguard_using run' -l on-overrun -xka "warn stop" -d 'what to do when CMD goes over its budget: warn (default), or stop it: SIGTERM, after --kill-after SIGKILL'
 complete -c creditguard -n '_shtab_creditguard_using run' -l stop-below -x -d 'with --watch: stop CMD when the account has less than this'
