@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import to_thread
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -75,9 +76,7 @@ class ApiMallHook(BaseHook):
     async def _aget_connection(self, conn_id: str) -> Any:
         if hasattr(self, "aget_connection"):
             return await self.aget_connection(conn_id)
-        from asyncio import to_thread  # Airflow 2
-
-        return await to_thread(self.get_connection, conn_id)
+        return await to_thread(self.get_connection, conn_id)  # Airflow 2
 
     def _from(self, connection: Any) -> ApiMall:
         from creditguard import settings

@@ -81,8 +81,11 @@ class guard:  # noqa: N801 - read at its place of use: `with guard(...)`, `@guar
     def __init__(self, name: str | None = None, **options: Unpack[GuardOptions]) -> None:
         if callable(name):
             raise TypeError("write @guard(budget=...), with its budget, not @guard")
-        self._name = None if name is None else parse_name(name, "name")
-        self._options = Options.of(options)
+        try:
+            self._name = None if name is None else parse_name(name, "name")
+            self._options = Options.of(options)
+        except ConfigurationError as error:
+            raise hosts.here().refused(error) from None
         self._laid: _Laid | None = None
         self._open: dict[Run, Entry] = {}
 
@@ -104,7 +107,14 @@ class guard:  # noqa: N801 - read at its place of use: `with guard(...)`, `@guar
         return Entry(self._run(name, args, kwargs))
 
     def _run(self, name: str | None = None, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None) -> Run:
-        settings, process, host = _settings.current(), engine(), hosts.here()
+        host = hosts.here()
+        try:
+            return self._run_in(host, name, args, kwargs or {})
+        except ConfigurationError as error:
+            raise host.refused(error) from None
+
+    def _run_in(self, host: hosts.Host, name: str | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Run:
+        settings, process = _settings.current(), engine()
         laid = self._laid
         if laid is None or not laid.holds_for(settings, process):
             laid = self._laid = _Laid(settings, process, self._options)
@@ -113,7 +123,7 @@ class guard:  # noqa: N801 - read at its place of use: `with guard(...)`, `@guar
             laid.plan,
             run_id=os.urandom(10).hex(),
             job=job,
-            budget=self._budget_for(job, settings, args, kwargs or {}),
+            budget=self._budget_for(job, settings, args, kwargs),
             labels={**host.labels, **laid.plan.labels},
         )
         parts = laid.parts if host is hosts.PLAIN else replace(laid.parts, sink=host.sink(laid.parts.sink))
