@@ -51,7 +51,9 @@ class ApiMallCredentials(Block):  # type: ignore[misc,unused-ignore]
 
     async def abalance(self) -> Balance:
         """As `balance`, without blocking the event loop."""
-        return await self.source().aread(_settings.current().timeout)
+        import anyio
+
+        return await anyio.to_thread.run_sync(self.balance)
 
 
 @lru_cache(maxsize=64)
