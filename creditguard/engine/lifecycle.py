@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import replace
 from functools import partial
+from typing import TypeAlias
 
 from creditguard.engine.engine import Engine
 from creditguard.engine.meter import Findings, Meter
 from creditguard.engine.performance import Parts, Performance
+from creditguard.engine.service import Call
 from creditguard.engine.stopping import Stopping
 from creditguard.engine.waiting import NoAnswerError, Ticket
 from creditguard.errors import CreditGuardError, LeaseLost, LedgerError, LedgerUnavailable
@@ -31,6 +34,9 @@ _LAST_WORD = 2.0
 _SHORT = 1.0
 """Seconds for which a caller that was interrupted while it leaves waits for its report all the same."""
 _MOMENT = 0.01
+
+
+Put: TypeAlias = Callable[[Call], object]
 
 
 class Lifecycle:
@@ -61,16 +67,16 @@ class Lifecycle:
 
     # The caller's side
 
-    def hand_over(self, *, question: bool = False) -> float:
-        """Ask for admission, or the mere `question`; how long to wait for the answer, in seconds. Raises LedgerUnavailable where
-        nothing can be asked."""
+    def hand_over(self, put: Put | None = None, *, question: bool = False) -> float:
+        """Ask for admission, or the mere `question`; how long to wait for the answer, in seconds. `put` is how a task puts a call
+        into the queue. Raises LedgerUnavailable where nothing can be asked."""
         if self.engine.works_here():
             raise LedgerUnavailable("cannot be asked by a finalizer that runs in a thread of creditguard's own")
         try:
             self.engine.start()
         except RuntimeError as error:
             raise LedgerUnavailable(f"cannot be asked: {error}") from None
-        self.engine.service.put(self._ask if question else self._enter)
+        (put or self.engine.service.put)(self._ask if question else self._enter)
         return 2 * self.parts.readings.timeout
 
     def late(self) -> float:
@@ -96,7 +102,7 @@ class Lifecycle:
         self._is_alone = True
         return None
 
-    def hand_back(self, outcome: Outcome) -> float:
+    def hand_back(self, outcome: Outcome, put: Put | None = None) -> float:
         """The job has ended; how long to wait for the report, in seconds: not at all where waiting could not end."""
         if self.engine.pid != os.getpid():
             return 0.0  # in a forked child that leaves its parent's `with` block: the run is the parent's to close
@@ -105,7 +111,7 @@ class Lifecycle:
             return 0.0
         if not self.over:
             self.over = True
-            self.engine.service.put(partial(self._leave, outcome, time.monotonic()))
+            (put or self.engine.service.put)(partial(self._leave, outcome, time.monotonic()))
         if self.engine.works_here():
             return 0.0
         plan = self.plan

@@ -63,7 +63,6 @@ class Readings:
         self._next: _Batch | None = None
         self._under_way: dict[_Batch, float] = {}
         """The readings that have started, and until when each has to be back. One that is late holds up nobody."""
-        self._delivering: set[int] = set()
 
     def join(self, resume: Resume, *, marked: bool) -> Any:
         """Have `resume` called with a reading that starts after this call, its mark taken before it if `marked`; PARKED.
@@ -77,7 +76,7 @@ class Readings:
                 batch = self._next = _Batch(seconds())
             batch.members.append((resume, marked))
             starts = first and not any(ends > seconds() for ends in self._under_way.values())
-        if starts and _thread.get_ident() not in self._delivering:
+        if starts and not self.leases.engine.service.has_more():
             self._start(batch)
         elif starts:
             self.leases.engine.service.put(partial(self._start, batch))
@@ -152,19 +151,20 @@ class Readings:
             following = self._next
         if following:
             self.leases.engine.service.put(partial(self._start, following))
-        me, alone = _thread.get_ident(), len(batch.members) == 1
-        if not alone:
-            self._delivering.add(me)  # whoever of them wants another reading must not keep the rest waiting for it
-        try:
-            for resume, marked in batch.members:
-                trouble = (no_mark if marked else None) or failure
-                if trouble is not None:
-                    resume(None, trouble if alone else _fresh(trouble))
-                else:
-                    assert balance is not None  # noqa: S101 - skipped only if everybody wants a mark and there is none
-                    resume(Reading(balance, mark if marked else None), None)
-        finally:
-            self._delivering.discard(me)
+        alone = len(batch.members) == 1
+
+        def deliver(resume: Resume, marked: bool) -> None:
+            trouble = (no_mark if marked else None) or failure
+            if trouble is not None:
+                resume(None, trouble if alone else _fresh(trouble))
+            else:
+                assert balance is not None  # noqa: S101 - skipped only if everybody wants a mark and there is none
+                resume(Reading(balance, mark if marked else None), None)
+
+        if alone:
+            deliver(*batch.members[0])
+        else:
+            self.leases.engine.service.make_all(partial(deliver, *member) for member in batch.members)
 
 
 def _fresh(error: Exception) -> Exception:

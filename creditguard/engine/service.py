@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import _thread
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from queue import SimpleQueue
 from typing import TypeAlias
 
@@ -29,11 +29,26 @@ class Service:
         self._counting = _thread.allocate_lock()  # taken by service threads alone
         self._threads: set[int] = set()
         self._idle = 0
+        self._with_more: set[int] = set()
 
     def start(self) -> None:
         """Start the first thread, unless there is one. Raises RuntimeError when the system has none to give."""
         if not self._threads:
             _thread.start_new_thread(self._serve, ())
+
+    def make_all(self, calls: Iterable[Call]) -> None:
+        """Make the calls one after the other. In a service thread, which `has_more` meanwhile."""
+        me = _thread.get_ident()
+        self._with_more.add(me)
+        try:
+            for call in calls:
+                _make(call)
+        finally:
+            self._with_more.discard(me)
+
+    def has_more(self) -> bool:
+        """Whether this thread has more calls in hand: then it must leave to others what takes long."""
+        return _thread.get_ident() in self._with_more
 
     def busy(self) -> bool:
         """Whether calls wait for a thread."""
@@ -58,11 +73,8 @@ class Service:
                 another = not self._idle and len(self._threads) < _MOST
             if another:
                 self._start_another()
-            try:
-                if call:
-                    call()
-            except BaseException:
-                logging.getLogger("creditguard").exception("a bug in creditguard")
+            if call:
+                _make(call)
             call = None  # else an idle thread would keep alive what it did last
 
     def _start_another(self) -> None:
@@ -70,3 +82,10 @@ class Service:
             _thread.start_new_thread(self._serve, ())
         except RuntimeError:
             pass  # none to be had now: this one takes the next call when it is through with this
+
+
+def _make(call: Call) -> None:
+    try:
+        call()
+    except BaseException:
+        logging.getLogger("creditguard").exception("a bug in creditguard")

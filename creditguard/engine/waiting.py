@@ -10,10 +10,12 @@ import sys
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, Protocol, TypeVar, cast
 from weakref import WeakKeyDictionary
 
+from creditguard.engine.service import Call, Service
 from creditguard.process.background import seconds
 
 T = TypeVar("T")
@@ -111,36 +113,66 @@ class _ThreadWaiter:
 
 
 class _Loop:
-    """The wakes on their way to one event loop: as many as there are go in one call."""
+    """What goes to and fro between one event loop and the engine, as much at a time as there is."""
 
-    def __init__(self, soon: Callable[[Callable[[], object]], object]) -> None:
+    def __init__(self, soon: Callable[[Callable[[], object]], object], soon_from_here: Callable[..., object]) -> None:
         self._soon = soon
-        self._wakes: deque[Callable[[], object]] = deque()
-        self._under_way = False
+        self._soon_from_here = soon_from_here
+        self._wakes: deque[Call] = deque()
+        self._calls: deque[Call] = deque()
+        self._waking = self._sending = False
 
-    def wake(self, call: Callable[[], object]) -> None:
+    def wake(self, call: Call) -> None:
+        """Make a call in the loop; from any thread."""
         self._wakes.append(call)
-        if not self._under_way:
-            self._under_way = True
+        if not self._waking:
+            self._waking = True
             try:
                 self._soon(self._deliver)
             except RuntimeError:
-                self._under_way = False  # the loop is closed, and its tasks with it
+                self._waking = False  # the loop is closed, and its tasks with it
 
     def _deliver(self) -> None:
-        self._under_way = False
+        self._waking = False
         while self._wakes:
             self._wakes.popleft()()
+
+    def send(self, service: Service, call: Call) -> None:
+        """Hand a call to the service threads, together with those of all tasks that do so before the loop comes round."""
+        self._calls.append(call)
+        if not self._sending:
+            self._sending = True
+            self._soon_from_here(partial(self._flush, service))
+
+    def _flush(self, service: Service) -> None:
+        self._sending = False
+        calls = list(self._calls)
+        self._calls.clear()
+        if len(calls) == 1:
+            service.put(calls[0])
+        elif calls:
+            service.put(partial(service.make_all, calls))
 
 
 _loops: WeakKeyDictionary[Any, _Loop] = WeakKeyDictionary()
 
 
-def _loop(key: Any, soon: Callable[[Callable[[], object]], object]) -> _Loop:
-    found = _loops.get(key)
-    if found is None:
-        found = _loops[key] = _Loop(soon)
-    return found
+def _loop() -> _Loop:
+    """What belongs to the running event loop."""
+    if in_trio():
+        import trio
+
+        token = trio.lowlevel.current_trio_token()
+        return _loops.get(token) or _loops.setdefault(token, _Loop(token.run_sync_soon, token.run_sync_soon))
+    import asyncio
+
+    loop = asyncio.get_running_loop()
+    return _loops.get(loop) or _loops.setdefault(loop, _Loop(loop.call_soon_threadsafe, loop.call_soon))
+
+
+def sender(service: Service) -> Callable[[Call], None]:
+    """How a task hands a call to the service threads."""
+    return partial(_loop().send, service)
 
 
 class _AsyncioWaiter:
@@ -148,7 +180,7 @@ class _AsyncioWaiter:
         import asyncio
 
         self._loop = asyncio.get_running_loop()
-        self._wakes = _loop(self._loop, self._loop.call_soon_threadsafe)
+        self._wakes = _loop()
         self._event = asyncio.Event()
 
     def wake(self) -> None:
@@ -168,8 +200,7 @@ class _TrioWaiter:
         import trio
 
         self._trio = trio
-        token = trio.lowlevel.current_trio_token()
-        self._wakes = _loop(token, token.run_sync_soon)
+        self._wakes = _loop()
         self._event = trio.Event()
 
     def wake(self) -> None:

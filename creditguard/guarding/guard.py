@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 from creditguard import settings as _settings
 from creditguard.engine.engine import Engine, engine
 from creditguard.engine.performance import Parts
+from creditguard.engine.waiting import sender
 from creditguard.errors import ConfigurationError
 from creditguard.guarding import hosts
 from creditguard.guarding.entry import Entry
@@ -82,7 +83,7 @@ class guard:  # noqa: N801 - read at its place of use: `with guard(...)`, `@guar
         self._name = None if name is None else parse_name(name, "name")
         self._options = Options.of(options)
         self._laid: _Laid | None = None
-        self._open: list[Entry] = []
+        self._open: dict[Run, Entry] = {}
 
     def __repr__(self) -> str:
         return f"<guard {self._name or 'of a function'}>"
@@ -128,7 +129,7 @@ class guard:  # noqa: N801 - read at its place of use: `with guard(...)`, `@guar
     async def aask(self) -> Admission:
         """As `ask`, without blocking the event loop."""
         life = self._run()._life
-        await life.entering.await_(life.hand_over(question=True))
+        await life.entering.await_(life.hand_over(sender(life.engine.service), question=True))
         if not life.entering.delivered:
             await life.entering.await_(life.late())
         return life.admitted()
@@ -148,19 +149,18 @@ class guard:  # noqa: N801 - read at its place of use: `with guard(...)`, `@guar
     # that is left in another context than it was entered in (a fixture, an exit stack) closes its latest open run.
 
     def _keep(self, entry: Entry) -> None:
-        self._open.append(entry)
+        self._open[entry.run] = entry
         _stack.set((*(run for run in _stack.get() if not run._life.over), entry.run))
 
     def _latest(self) -> Entry:
-        stack = _stack.get()
-        for run in reversed(stack):
-            for entry in self._open:
-                if entry.run is run:
-                    return entry
-        return next((entry for entry in reversed(self._open) if not entry.run._life.over), self._open[-1])
+        for run in reversed(_stack.get()):
+            if run in self._open:
+                return self._open[run]
+        entries = list(self._open.values())
+        return next((entry for entry in reversed(entries) if not entry.run._life.over), entries[-1])
 
     def _let_go(self, entry: Entry) -> None:
-        self._open[:] = [other for other in self._open if other is not entry and not other.run._life.over]
+        self._open.pop(entry.run, None)
         _stack.set(tuple(run for run in _stack.get() if run is not entry.run))
 
     def __enter__(self) -> Run:

@@ -13,7 +13,7 @@ from creditguard.engine.engine import Engine
 from creditguard.engine.lifecycle import Lifecycle
 from creditguard.engine.performance import Parts
 from creditguard.engine.stopping import JobScope, Stopping
-from creditguard.engine.waiting import NoAnswerError, shielded
+from creditguard.engine.waiting import NoAnswerError, sender, shielded
 from creditguard.errors import BudgetExceeded, ConfigurationError, LedgerError
 from creditguard.guarding.hosts import PLAIN, Host
 from creditguard.rules.amounts import Amount, to_credits
@@ -208,7 +208,7 @@ class Run:
         life = self._life
         self._host.opening(self)
         try:
-            await life.entering.await_(life.hand_over())
+            await life.entering.await_(life.hand_over(sender(life.engine.service)))
             if not life.entering.delivered:
                 await life.entering.await_(life.late())
             refusal = life.admitted().refusal
@@ -235,7 +235,7 @@ class Run:
         life = self._life
         try:
             with shielded() if outcome == "cancelled" else nullcontext():
-                at_most = life.hand_back(outcome)
+                at_most = life.hand_back(outcome, sender(life.engine.service))
                 await life.leaving.await_(at_most)
                 if at_most and not life.leaving.delivered:
                     await life.leaving.await_(life.late())
