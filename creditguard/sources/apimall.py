@@ -28,6 +28,8 @@ class ApiMall:
 
     name = SOURCE
     unit = UNIT
+    debits_at_once = True
+    """Inferred from the documents, where the answer to a submit carries `remaining_credits`; not tried on the real account."""
     account: str = ""
     _url: str = ""  # both for the repr, while the arguments are still being checked
 

@@ -52,7 +52,7 @@ def test_the_readmes_shell_runs(credit_gateway, tmp_path):
 
 
 def test_the_readmes_event_has_real_fields():
-    schema = json.loads(files("creditguard").joinpath("rules/events.schema.json").read_text())
+    schema = json.loads(files("creditguard").joinpath("events.schema.json").read_text())
     (block,) = blocks(README, "json")
     assert set(json.loads(block)) <= set(schema["$defs"]["finished"]["properties"])
 
@@ -75,7 +75,7 @@ def test_docs_testing_runs(credit_gateway, tmp_path):
 
 
 def test_every_event_and_field_is_documented_as_the_schema_has_it():
-    schema = json.loads(files("creditguard").joinpath("rules/events.schema.json").read_text())
+    schema = json.loads(files("creditguard").joinpath("events.schema.json").read_text())
     text = (ROOT / "docs/events.md").read_text()
     for name, definition in schema["$defs"].items():
         if name == "run":
