@@ -159,7 +159,12 @@ class _Exchange:
         if len(rest) == end and self._received.count(b"HTTP/1.") == 1:
             self._gateway.keep(stream)
         else:
+            stream.write = _refuse  # another thread may take the connection in the moment before the pool drops it
             stream.close()
+
+
+def _refuse(*_: object, **__: object) -> None:
+    raise httpx.WriteError("")
 
 
 class _Gateway:
