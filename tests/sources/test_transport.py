@@ -95,7 +95,7 @@ def test_a_thread_whose_kept_connection_another_one_took_does_not_connect_itself
 
     def both():
         source.read(5)
-        (gateway,) = transport._process._gateways.values()
+        (gateway,) = transport._process._routes.values()
         kept = gateway._kept
         read_first.start()
         started.wait(5)
@@ -370,7 +370,7 @@ source = ApiMall(*sys.argv[1:])
 source.read(5)
 parents = sockets()
 assert parents
-(gateway,) = transport._process._gateways.values()
+(gateway,) = transport._process._routes.values()
 with gateway.transport._pool._optional_thread_lock:  # as another thread holds it in the middle of a reading
     child = os.fork()
     if not child:
