@@ -180,7 +180,7 @@ class _Route:
         self._read_in_steps = proxy is not None and proxy.url.scheme == "https"
         try:
             self.transport = httpx.HTTPTransport(
-                verify=tls_context() if self.url.scheme == "https" else cast("bool", None),  # no time for unused TLS
+                verify=tls_context() if self.url.scheme == "https" else cast("Any", None),  # no time for unused TLS
                 limits=httpx.Limits(max_keepalive_connections=MOST_KEPT, keepalive_expiry=KEPT_OPEN),
                 proxy=proxy,
             )
