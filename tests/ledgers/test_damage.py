@@ -141,16 +141,16 @@ def are_reports(found: Any) -> None:
 
 def ask_all(ledger: AnyLedger) -> int:
     """Ask everything; how often the answer was LedgerUnavailable."""
-    refused = 0
+    refused = []
     for verb in verbs("new"):
         try:
             verb(ledger)
         except LedgerUnavailable as error:
-            refused += 1
-            assert "\n" not in error.message
-            assert error.__suppress_context__ or error.__context__ is None
+            refused.append(error)
     ledger.close()
-    return refused
+    assert not any("\n" in error.message or error.__cause__ for error in refused)
+    assert all(error.__suppress_context__ or error.__context__ is None for error in refused)
+    return len(refused)
 
 
 # Files.
