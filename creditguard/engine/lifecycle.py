@@ -278,7 +278,8 @@ class Lifecycle:
         if self.engine.works_here():
             raise LedgerUnavailable("cannot be asked by a finalizer that runs in a thread of creditguard's own")
         ticket: Ticket[Admission] = Ticket()
-        flow = extend(self.admission, by)
+        unspent = max(EXACT.subtract(self.plan.budget, self.meter.recorded or ZERO), ZERO)
+        flow = extend(self.admission, by, unspent)
         performance = Performance(flow, self.parts, self._context, ticket, self._extended)
         (put or self.engine.service.put)(performance.start)
         self.engine.clock.later(2 * self.parts.readings.timeout, partial(self.engine.service.put, performance.late))

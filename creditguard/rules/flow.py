@@ -169,18 +169,20 @@ def _pause(
     return min(max(pause, asked or 0.0), left)
 
 
-def extend(admission: Admission, by: Decimal) -> Flow[Admission]:
+def extend(admission: Admission, by: Decimal, unspent: Decimal = ZERO) -> Flow[Admission]:
     """Ask for more for a run that is under way, by the rules of admission. Raises InsufficientCredits, BalanceUnavailable or
-    LedgerError, and then nothing has changed."""
+    LedgerError, and then nothing has changed. `unspent` of its budget is counted where no ledger counts what it holds."""
     plan = admission.plan
     micro = to_micro(by, up=True)
     for last in (False, True):
         reading = yield from read(marked=True)
         available = None if plan.on_short == "warn" else spendable(plan, reading.balance)
         grant = yield from extend_hold(plan.run_id, micro, available=available, mark=reading.mark)
-        if grant.missing and not admission.ledger_failed:
+        if grant.missing:
             raise LeaseLost("the run has no hold any more that could be extended", None, plan.run_id)
-        if grant.admitted or grant.missing:
+        held = grant.held_by_others or to_micro(unspent, up=True)
+        verdict = decide(replace(plan, budget=by), reading.balance, held)
+        if grant.admitted and (grant.held_by_others or available is None or not verdict.short):
             plan = replace(plan, budget=whole(EXACT.add(plan.budget, by)))
             admission = replace(admission, plan=plan)
             yield from emit(events.extended(admission, by))
@@ -188,7 +190,6 @@ def extend(admission: Admission, by: Decimal) -> Flow[Admission]:
         if not last:
             for hold in (yield from sweep(plan.account)):
                 yield from emit(events.abandoned(hold, plan))
-    verdict = decide(replace(plan, budget=by), reading.balance, grant.held_by_others)
     raise InsufficientCredits(
         by,
         verdict.headroom,
@@ -197,7 +198,7 @@ def extend(admission: Admission, by: Decimal) -> Flow[Admission]:
         plan.job,
         plan.account,
         reading.balance.amount,
-        from_micro(grant.held_by_others),
+        from_micro(held),
         plan.keep,
         plan.run_id,
         reading.balance.request_id,
