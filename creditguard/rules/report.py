@@ -58,6 +58,12 @@ class Report:
     hold_left: Decimal | None = None
     """What the run held at its end: its budget less what it recorded, where the hold shrinks; None where nothing was held."""
 
+    def __str__(self) -> str:
+        """The report in one sentence."""
+        from creditguard.rules.sentences import sentence  # which knows the events, which know the report
+
+        return sentence("creditguard.finished", self.to_dict())
+
     def to_dict(self) -> dict[str, object]:
         """The report as plain JSON values, in the words of the event schema."""
         plain = {name: getattr(self, name) for name in self.__slots__}

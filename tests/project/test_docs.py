@@ -33,7 +33,7 @@ def test_the_readmes_python_runs(credit_gateway, capsys):
     exec(compile(block, "README.md", "exec"), names)
     out = capsys.readouterr().out.splitlines()
     assert out[0] == "24 recorded"
-    assert out[1].startswith("too-much: needs 5000 credits, has 96, short by 4904 (balance 96, account ")
+    assert out[1].startswith("too-much: needs 5000 credits, 96 are free (96 on the account)")
 
 
 def test_the_readmes_shell_runs(credit_gateway, tmp_path):
@@ -106,7 +106,7 @@ def test_the_batch_that_does_not_fit_is_not_started(credit_gateway):
         [sys.executable, ROOT / "examples/sync_batch.py", "50"], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 75
-    assert "needs 400 credits, has 120, short by 280" in done.stderr
+    assert "needs 400 credits, 120 are free" in done.stderr
     assert credit_gateway.credits == 120
 
 
