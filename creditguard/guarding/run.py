@@ -67,6 +67,13 @@ class Run:
         report = self._life.report
         return f"<Run {self.id} of {self.job!r}: {report.outcome if report else 'running'}>"
 
+    def _repr_html_(self) -> str:
+        """For a notebook: the report's sentence, or that there is none yet."""
+        from html import escape
+
+        report = self._life.report
+        return f"<div>{escape(str(report) if report else f'{self.job}: running, {self.budget:f} credits held')}</div>"
+
     @property
     def id(self) -> str:
         """The run's own id, in all its events."""

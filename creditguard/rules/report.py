@@ -64,6 +64,12 @@ class Report:
 
         return sentence("creditguard.finished", self.to_dict())
 
+    def _repr_html_(self) -> str:
+        """The same for a notebook."""
+        from html import escape
+
+        return f"<div>{escape(str(self))}</div>"
+
     def to_dict(self) -> dict[str, object]:
         """The report as plain JSON values, in the words of the event schema."""
         plain = {name: getattr(self, name) for name in self.__slots__}

@@ -35,13 +35,13 @@ REPORT = RUN | {
         ),
         (
             events.REFUSED, SHORT | {"usually": "usually 60-75, at most 79 in 12 runs"},
-            "posters: refused, needs 80 credits, 48 are free (48 on the account) (usually 60-75, at most 79 in 12 runs):"
-            " top up 32, or declare less",
+            ("posters: refused, needs 80 credits, 48 are free (48 on the account) (usually 60-75, at most 79 in 12 runs):"
+            " top up 32, or declare less"),
         ),
         (
             events.REFUSED, CROWDED,
-            "nightly: refused, needs 30 credits, 0 are free (50 on the account, 80 held by others): top up 60, or wait"
-            " for the others, or declare less",
+            ("nightly: refused, needs 30 credits, 0 are free (50 on the account, 80 held by others): top up 60, or wait"
+            " for the others, or declare less"),
         ),
         (events.WAITING, SHORT, "posters: waiting for room, needs 80 credits, 48 are free (48 on the account)"),
         (events.FINISHED, REPORT, "nightly: consumed 72 of 80 credits in 2 min, 48 left"),
@@ -81,8 +81,8 @@ REPORT = RUN | {
         ),
         (
             events.ABANDONED, RUN | {"held": 30, "since": "2026-01-01T00:00:00+00:00"},
-            "nightly: abandoned, its process died with 30 credits held since 2026-01-01T00:00:00+00:00, the account had"
-            " 120: look up what it spent, nobody reported it",
+            ("nightly: abandoned, its process died with 30 credits held since 2026-01-01T00:00:00+00:00, the account had"
+            " 120: look up what it spent, nobody reported it"),
         ),
         (events.EXTENDED, RUN | {"extended_by": 20, "budget": 100}, "nightly: budget raised by 20 to 100 credits"),
     ],
