@@ -11,9 +11,7 @@ from creditguard.cli.preflight import guard_for, sink_for
 
 def run(options: argparse.Namespace) -> int:
     """Ask until the budget fits: 0. At the timeout the last answer's code: 75 when short."""
-    waiting = guard_for(
-        options, "wait", sink_for(options), wait=options.timeout, min_interval=options.interval, on_short="abort"
-    )
+    waiting = guard_for(options, "wait", sink_for(options), wait=options.timeout, min_interval=options.interval)
     refusal = waiting.ask().refusal
     if refusal is None:
         return exits.OK

@@ -349,24 +349,21 @@ def leave(admission: Admission, ending: Ending, *, quickly: bool = False) -> Flo
     report = make_report(admission, ending, found)
     if drifted(admission.plan, report):
         yield from emit(events.drift(admission, report))
+    # An account that was seen behind what was recorded is remembered; until a settled report agrees with its record.
+    was = bool(found.mark and found.mark.lagging)
+    lagging = lags(admission.plan, report, was=was)
+    if lagging != was:
+        yield from emit(events.lagging(admission, report.balance_delta, report.credits_recorded, lagging=lagging))
     yield from emit(events.finished(report))
     yield from deliver(report)
     try:
         yield from settle(report)
-        yield from _mark_lagging(admission, found, report)
+        if lagging != was:
+            yield from set_lagging(admission.plan.account, lagging=lagging)
     except LedgerError as error:
         if not admission.ledger_failed:
             yield from emit(events.ledger_unavailable(admission, error, "none", "after"))
     return report
-
-
-def _mark_lagging(admission: Admission, found: Exit, report: Report) -> Flow[None]:
-    """Remember an account that was seen behind what was recorded; forget it once a settled report agrees with its record."""
-    was = bool(found.mark and found.mark.lagging)
-    lagging = lags(admission.plan, report, was=was)
-    if lagging != was:
-        yield from set_lagging(admission.plan.account, lagging=lagging)
-        yield from emit(events.lagging(admission, report.balance_delta, report.credits_recorded, lagging=lagging))
 
 
 def _exit_readings(admission: Admission, ending: Ending, found: Exit) -> Flow[None]:
