@@ -8,14 +8,14 @@ import json
 from creditguard import settings as _settings
 from creditguard.cli import exits
 from creditguard.cli.output import answer
-from creditguard.guarding.wiring import runtime
+from creditguard.guarding.wiring import source_for
 from creditguard.rules.amounts import to_json
 
 
 def run(options: argparse.Namespace) -> int:
     """Print the balance: the number alone, for scripts, or all that is known of it."""
     settings = _settings.current()
-    source = runtime.source(settings)
+    source = source_for(settings)
     balance = source.read(settings.timeout)
     if options.json:
         known = {

@@ -18,7 +18,9 @@ from creditguard.cli.records import VARIABLE, RecordFile
 from creditguard.cli.report_file import ReportFile, Stage
 from creditguard.cli.wait import WaitingSink, until_it_fits
 from creditguard.cli.wording import worded
+from creditguard.engine.engine import engine
 from creditguard.errors import CreditGuardError
+from creditguard.guarding.entry import Entry
 from creditguard.guarding.guard import guard
 from creditguard.guarding.run import Run
 from creditguard.rules.ports import EventSink
@@ -42,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     """Ask, run CMD, report; the exit code."""
     child.plug_closed_streams()
     report_file = ReportFile(options.report_file)
-    guarded: Run | None = None
+    entry: Entry | None = None
     ended: child.Ended | None = None
     try:
         with _signals_raise():
@@ -51,32 +53,32 @@ def run(options: argparse.Namespace) -> int:
             _say_what_it_will_do(options)
 
             def admitted() -> Run:
-                nonlocal guarded
-                guarded = own_guard.new_run()
-                guarded.open()
-                return guarded
+                nonlocal entry
+                entry = own_guard._entry()
+                return entry.__enter__()
 
             if isinstance(sink, WaitingSink):
                 guarded = until_it_fits(admitted, options.wait, options.interval, sink)
             else:
                 guarded = admitted()
+            assert entry is not None  # noqa: S101 - or it had raised
             try:
                 ended = _command(options, guarded)
             except BaseException:
-                _close(guarded, "cancelled")
+                _close(entry, "cancelled")
                 raise
-            _close(guarded, _outcome(ended))
+            _close(entry, _outcome(ended))
     except CreditGuardError as error:
         code = exits.code_for(error, options.short_code)
         say(worded(error, options))
-        _write(report_file, guarded, "preflight", code, error)
+        _write(report_file, entry, "preflight", code, error)
         return code
     except (_Signalled, KeyboardInterrupt) as stopped:
         if ended is None:
             code = 128 + (stopped.number if isinstance(stopped, _Signalled) else signal.SIGINT)
-            _write(report_file, guarded, "preflight", code)
+            _write(report_file, entry, "preflight", code)
             return code
-    _write(report_file, guarded, "command" if ended.started or ended.reason else "preflight", ended.code)
+    _write(report_file, entry, "command" if ended.started or ended.reason else "preflight", ended.code)
     if ended.interrupted is not None:
         child.leave(ended)
     return ended.code
@@ -137,7 +139,6 @@ def _attended(options: argparse.Namespace, guarded: Run, record_file: RecordFile
         yield
         return
     from creditguard.cli.progress import Progress
-    from creditguard.process.background import attendant
 
     running = True
 
@@ -146,10 +147,10 @@ def _attended(options: argparse.Namespace, guarded: Run, record_file: RecordFile
             record_file.collect(guarded)
         return _RECORDS_EVERY if running else None
 
-    attendant.add(take_in, _RECORDS_EVERY)
+    engine().repeat(take_in, _RECORDS_EVERY)
     progress = Progress(guarded) if options.progress and Progress.possible() else None
     if progress:
-        attendant.add(progress.show, 0.0)
+        engine().repeat(progress.show, 0.0)
     try:
         yield
     finally:
@@ -164,20 +165,20 @@ def _outcome(ended: child.Ended) -> Outcome:
     return "failed" if ended.code else "succeeded"
 
 
-def _close(guarded: Run, outcome: Outcome) -> None:
+def _close(entry: Entry, outcome: Outcome) -> None:
     """Take the exit reading. A signal cuts it short; the code stays CMD's."""
     try:
-        guarded.close(outcome)
+        entry.close(outcome)
     except (_Signalled, KeyboardInterrupt):
         pass
 
 
 def _write(
-    report_file: ReportFile, guarded: Run | None, stage: Stage, code: int, error: CreditGuardError | None = None
+    report_file: ReportFile, entry: Entry | None, stage: Stage, code: int, error: CreditGuardError | None = None
 ) -> None:
     """Write the report. No signal comes in between any more: what is left to do takes no time."""
     before = {number: signal.signal(number, signal.SIG_IGN) for number in (*_ENDING, signal.SIGINT)}
-    trouble = report_file.write(guarded.report if guarded else None, stage, code, error)
+    trouble = report_file.write(entry.run._life.report if entry else None, stage, code, error)
     for number, handler in before.items():
         if handler is not None:
             signal.signal(number, handler)

@@ -3,26 +3,29 @@
     enter   mark the ledger, read the balance, reserve the budget -> Admission
               short?       drop dead owners' holds, read once more, decide again; then refuse, or start in warn mode
               no balance?  refuse (fail closed) or start (fail open), by `on_unreadable`, with an event either way
-    leave   wait until settled, read the balance, mark the ledger, settle the hold, report -> Closing
+    leave   wait until settled, read the balance, mark the ledger, report, settle the hold -> Report
               settle="stable"?  read again until two readings agree, or the time is up
 
 Two rules hold throughout. A run's id is chosen before anything is written and giving back a hold is idempotent, so whatever
-interrupts a reservation (an exception, a cancelled task, a lost answer), giving it back is always right. And nothing that
-goes wrong in `leave` is raised: it becomes an event and a gap in the report, for the job's own result must come through.
+breaks off a reservation (a caller that is gone, a lost answer), giving it back is always right. And nothing that goes wrong in
+`leave` is raised: it becomes an event and a gap in the report, for the job's own result must come through.
+
+The event that a job may start is the last thing before its admission is delivered: from then on there is a run to leave.
 """
 
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import NamedTuple
 
 from creditguard.errors import BalanceUnavailable, InsufficientCredits, LedgerError
 from creditguard.rules import events
 from creditguard.rules.admission import decide, spendable
-from creditguard.rules.amounts import ZERO, from_micro
+from creditguard.rules.amounts import ZERO, from_micro, to_micro
 from creditguard.rules.consumption import overlapping
 from creditguard.rules.effects import (
+    CutShort,
     Flow,
+    deliver,
     emit,
     now,
     publish,
@@ -35,7 +38,7 @@ from creditguard.rules.effects import (
     sweep,
     take_mark,
 )
-from creditguard.rules.report import Report, drifted, make_report
+from creditguard.rules.report import Report, drifted, make_report, refused
 from creditguard.rules.settling import (
     Ending,
     Exit,
@@ -56,16 +59,21 @@ _SHORTEST_INTERVAL = 0.01
 def enter(plan: Plan) -> Flow[Admission]:
     """Decide whether the job may start, and hold its budget. The admission's `refusal` says why it may not."""
     admission = Admission(plan, started=(yield from now()))
+    asked: list[Plan] = []
     try:
-        admission = yield from _admit(admission)
+        admission = yield from _admit(admission, asked)
     except GeneratorExit:
-        raise  # the driver dropped the flow: no effect can be performed any more
+        raise  # the flow was dropped: no effect can be performed any more
     except BaseException:
-        yield from _give_back(plan)
+        yield from _give_back(asked)
         raise
-    if admission.refusal:
-        yield from _give_back(plan)
-    return replace(admission, started=(yield from now()))
+    admission = replace(admission, started=(yield from now()))
+    yield from deliver(admission)
+    if isinstance(admission.refusal, InsufficientCredits):
+        yield from _file(refused(admission, admission.started))
+    elif admission.refusal:
+        yield from _give_back(asked)
+    return admission
 
 
 def ask(plan: Plan) -> Flow[Admission]:
@@ -83,10 +91,12 @@ def ask(plan: Plan) -> Flow[Admission]:
     return (yield from _verdict(admission))
 
 
-def _admit(admission: Admission) -> Flow[Admission]:
+def _admit(admission: Admission, asked: list[Plan]) -> Flow[Admission]:
+    """`asked` takes in the plan as soon as the ledger may have heard of it."""
     granted = False
     try:
         admission = yield from _read(admission, shared=True)
+        asked.append(admission.plan)
         admission, granted = yield from _reserve(admission)
         if not granted and admission.held_by_others:
             admission = yield from _look_again(admission)
@@ -96,10 +106,11 @@ def _admit(admission: Admission) -> Flow[Admission]:
         admission = yield from _without_ledger(admission, error)
     except BalanceUnavailable as error:
         admission = yield from _without_balance(admission, error)
-    admission = yield from _verdict(admission)
-    if not granted and not admission.refusal and not admission.ledger_failed:
+    short = admission.balance is not None and admission.shortfall and admission.plan.on_short == "abort"
+    if not granted and not short and not admission.refusal and not admission.ledger_failed:
+        asked.append(admission.plan)
         yield from _hold_regardless(admission)
-    return admission
+    return (yield from _verdict(admission))
 
 
 def _look_again(admission: Admission) -> Flow[Admission]:
@@ -108,7 +119,9 @@ def _look_again(admission: Admission) -> Flow[Admission]:
     If that cannot be done, the first answer stands.
     """
     try:
-        yield from sweep(admission.plan.account)
+        swept = yield from sweep(admission.plan.account)
+        for hold in swept:
+            yield from emit(events.abandoned(hold, admission.plan))
         return (yield from _read(admission))
     except (BalanceUnavailable, LedgerError):
         return admission
@@ -145,7 +158,8 @@ def _read_or_borrow(plan: Plan) -> Flow[Reading]:
 def _reserve(admission: Admission) -> Flow[tuple[Admission, bool]]:
     plan, balance = admission.plan, admission.balance
     assert balance is not None  # noqa: S101 - only asked once a balance has been read
-    grant = yield from reserve(plan.hold, available=spendable(plan, balance), mark=admission.mark)
+    hold = replace(plan.hold, balance=to_micro(balance.amount, up=False))
+    grant = yield from reserve(hold, available=spendable(plan, balance), mark=admission.mark)
     return _decided(admission, balance, grant.held_by_others), grant.admitted
 
 
@@ -217,40 +231,40 @@ def _hold_regardless(admission: Admission) -> Flow[None]:
         yield from emit(events.ledger_unavailable(admission, error, "warn", "before"))
 
 
-def _give_back(plan: Plan) -> Flow[None]:
+def _give_back(asked: list[Plan]) -> Flow[None]:
+    if asked:
+        try:
+            yield from release(asked[0].run_id)
+        except LedgerError:
+            pass  # it is tried again until the ledger has taken it, and what is under way says more
+
+
+def _file(report: Report) -> Flow[None]:
     try:
-        yield from release(plan.run_id)
+        yield from settle(report)
     except LedgerError:
-        pass  # its lease will end by itself, and what is under way says more
+        pass  # likewise
 
 
-class Closing(NamedTuple):
-    """A report, and what interrupted the reading of it, if anything did (a second Ctrl-C, a cancelled task)."""
-
-    report: Report
-    interrupted: BaseException | None = None
-
-
-def leave(admission: Admission, ending: Ending) -> Flow[Closing]:
-    """Close the run: read the balance again, release the hold, report. Raises nothing of our own."""
+def leave(admission: Admission, ending: Ending, *, quickly: bool = False) -> Flow[Report]:
+    """Close the run: read the balance again (not if `quickly`), report, release the hold. Raises nothing of our own."""
     found = Exit(trend_until_exit(admission, ending))
-    interrupted: BaseException | None = None
-    try:
-        yield from _exit_readings(admission, ending, found)
-    except GeneratorExit:
-        raise
-    except BaseException as error:  # handed back in Closing, once the hold is released
-        interrupted = error
+    if not quickly:
+        try:
+            yield from _exit_readings(admission, ending, found)
+        except CutShort:
+            pass  # the report says what is known
     report = make_report(admission, ending, found)
+    if drifted(admission.plan, report):
+        yield from emit(events.drift(admission, report))
+    yield from emit(events.finished(report))
+    yield from deliver(report)
     try:
         yield from settle(report)
     except LedgerError as error:
         if not admission.ledger_failed:
             yield from emit(events.ledger_unavailable(admission, error, "none", "after"))
-    if drifted(admission.plan, report):
-        yield from emit(events.drift(admission, report))
-    yield from emit(events.finished(report))
-    return Closing(report, interrupted)
+    return report
 
 
 def _exit_readings(admission: Admission, ending: Ending, found: Exit) -> Flow[None]:

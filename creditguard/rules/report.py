@@ -118,22 +118,20 @@ def make_report(admission: Admission, ending: Ending, found: Exit) -> Report:
     )
 
 
-def outcome_of(error: BaseException | None) -> Outcome:
+def refused(admission: Admission, ended: float) -> Report:
+    """The report of a run that was not started."""
+    return make_report(admission, Ending("refused", None, ended), Exit())
+
+
+def outcome_of(error: BaseException | None, cancellations: tuple[type[BaseException], ...] = ()) -> Outcome:
     """How the job ended, by the exception that came out of it.
 
-    `sys.exit(0)` is success. Cancelled are an interrupt, a cancelled task (asyncio's, trio's and Prefect's exceptions are told by name,
-    so that none of them is imported), a generator that was closed before its end, and a job that was stopped for what it
-    spent.
+    `sys.exit(0)` is success. Cancelled are an interrupt, a generator that was closed before its end, a job that was stopped for
+    what it spent, and what `cancellations` names: the exceptions by which the frameworks that are loaded cancel.
     """
     if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
         return "succeeded"
-    if isinstance(error, (KeyboardInterrupt, GeneratorExit, BudgetExceeded)):
-        return "cancelled"
-    if not isinstance(error, Exception) and type(error).__name__ in {
-        "CancelledError",
-        "Cancelled",
-        "TerminationSignal",
-    }:
+    if isinstance(error, (KeyboardInterrupt, GeneratorExit, BudgetExceeded, *cancellations)):
         return "cancelled"
     return "failed"
 
