@@ -16,7 +16,7 @@ from creditguard.rules.events import Event
 from creditguard.settings import CONFIG, VARIABLES
 from creditguard.sinks.host import HostSink
 
-_SCHEMA = json.loads(files("creditguard").joinpath("rules/events.schema.json").read_text())
+_SCHEMA = json.loads(files("creditguard").joinpath("events.schema.json").read_text())
 _VALIDATOR = jsonschema.Draft202012Validator(_SCHEMA)
 
 # Commands that the tests start shall not inherit what was ignored or blocked when the tests were started in the background, as a cron job

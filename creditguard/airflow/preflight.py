@@ -6,7 +6,7 @@ from typing import Any
 
 from creditguard.errors import InsufficientCredits, RateLimited, SourceError
 from creditguard.rules.amounts import to_json
-from creditguard.rules.events import ADMITTED, REFUSED, Event, waiting
+from creditguard.rules.events import ADMITTED, REFUSED, Event, as_waiting
 from creditguard.rules.values import Admission
 from creditguard.sinks.host import HostSink
 
@@ -19,7 +19,7 @@ class WaitingSink:
 
     def emit(self, event: Event) -> None:
         if event.name != ADMITTED:
-            self._host.emit(waiting(event) if event.name == REFUSED else event)
+            self._host.emit(as_waiting(event) if event.name == REFUSED else event)
 
 
 def passes_by_itself(admission: Admission) -> bool:

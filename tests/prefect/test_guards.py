@@ -20,9 +20,7 @@ import creditguard
 from creditguard import InsufficientCredits, current_run
 from creditguard.prefect import guard
 
-_SCHEMA = jsonschema.Draft202012Validator(
-    json.loads(files("creditguard").joinpath("rules/events.schema.json").read_text())
-)
+_SCHEMA = jsonschema.Draft202012Validator(json.loads(files("creditguard").joinpath("events.schema.json").read_text()))
 
 
 def flow_run_id(state: State) -> str:
