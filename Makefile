@@ -98,11 +98,7 @@ bench: $(VENV)/.installed ## Speed, as ratios inside one run, with the noise bes
 	$(BIN)/python bench/run.py $(BENCH_ARGS)
 
 shell-files: $(VENV)/.installed ## Make the completion scripts and the man page anew, from the parser
-	@mkdir -p docs/generated
-	$(BIN)/creditguard completion bash >docs/generated/creditguard.bash
-	$(BIN)/creditguard completion zsh >docs/generated/_creditguard
-	$(BIN)/creditguard completion fish >docs/generated/creditguard.fish
-	$(BIN)/creditguard completion man >docs/generated/creditguard.1
+	$(BIN)/python docs/shell_files.py
 
 check: lint types coverage test-stress test-prefect test-airflow test-airflow2 ## All that CI runs
 

@@ -13,10 +13,10 @@ import pytest
 from postgres_server import PostgresServer
 
 from creditguard.rules.events import Event
-from creditguard.settings import VARIABLES
+from creditguard.settings import CONFIG, VARIABLES
 from creditguard.sinks.host import HostSink
 
-_SCHEMA = json.loads(files("creditguard").joinpath("rules/events.schema.json").read_text())
+_SCHEMA = json.loads(files("creditguard").joinpath("events.schema.json").read_text())
 _VALIDATOR = jsonschema.Draft202012Validator(_SCHEMA)
 
 # Commands that the tests start shall not inherit what was ignored or blocked when the tests were started in the background, as a cron job
@@ -37,11 +37,13 @@ def validate_event(event: dict[str, object]) -> None:
 
 @pytest.fixture(autouse=True)
 def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    for variable in (*VARIABLES.values(), "CREDITGUARD_DEBUG", "CREDITGUARD_RUN_ID", "CREDITGUARD_RECORD_FILE"):
+    ours = (*VARIABLES.values(), CONFIG, "CREDITGUARD_DEBUG", "CREDITGUARD_RUN_ID", "CREDITGUARD_RECORD_FILE")
+    for variable in ours:
         monkeypatch.delenv(variable, raising=False)
     for variable in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.delenv(variable, raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
 
 
 @pytest.fixture(autouse=True)

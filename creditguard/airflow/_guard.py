@@ -1,22 +1,23 @@
-"""`guard` for code inside an Airflow task."""
+"""`guard` for code inside an Airflow task, by an Airflow connection."""
 
 from __future__ import annotations
 
 import contextlib
 import typing
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from creditguard.airflow.context import current_context, job_name
 from creditguard.airflow.masking import mask_environment
-from creditguard.airflow.runs import make_run
-from creditguard.engine.ports import Ports
 from creditguard.guarding.guard import guard as core_guard
 from creditguard.guarding.run import Run
-from creditguard.rules.values import Plan
+from creditguard.rules.values import Admission
 
 if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
     from creditguard.airflow.hooks import ApiMallHook
+    from creditguard.settings.options import GuardOptions
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -25,20 +26,21 @@ mask_environment()
 
 
 class guard(core_guard):  # noqa: N801 - as the one of creditguard
-    """`creditguard.guard`, at home in an Airflow task; takes all its arguments, and
+    """`creditguard.guard` by an Airflow connection; takes all its arguments, and
 
     conn_id     the Airflow connection that holds the key and the gateway; the environment's if left out
 
-    The run's labels (dag_id, task_id, run_id, try_number, map_index) come from the task, and so does its name if none is given.
-    When credits are short the task fails without a retry: the error is an InsufficientCredits and an AirflowFailException. When
-    Airflow kills the task, the run is still settled. Outside of a task it is `creditguard.guard`.
+    All else that a guard does in an Airflow task, that of creditguard does there too: the run's labels (dag_id, task_id,
+    run_id, try_number, map_index) come from the task, and so does its name if none is given. When credits are short the task
+    fails without a retry: the error is an InsufficientCredits and an AirflowFailException. When Airflow kills the task, the
+    run is still settled. Outside of a task it is an ordinary guard.
 
         @task
         @guard(budget=500, conn_id="apimall_default")
         def enrich(rows): ...
     """
 
-    def __init__(self, name: str | None = None, *, conn_id: str | None = None, **options: Any) -> None:
+    def __init__(self, name: str | None = None, *, conn_id: str | None = None, **options: Unpack[GuardOptions]) -> None:
         super().__init__(name, **options)
         self._conn_id = conn_id
 
@@ -51,39 +53,41 @@ class guard(core_guard):  # noqa: N801 - as the one of creditguard
             guarded.__annotations__ = {**guarded.__annotations__, **hints}
         return guarded
 
-    def new_run(
-        self, name: str | None = None, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Run:
-        self.connect()
-        context = current_context()
-        return super().new_run(name or (job_name(context) if context else None), args, kwargs)
-
-    def _make_run(self, plan: Plan, ports: Ports) -> Run:
-        return make_run(plan, ports)
-
-    async def __aenter__(self) -> Run:
-        hook = self._hook()
-        if hook:
-            await hook.aget_conn()
-            self._use(hook)
-        return await super().__aenter__()
-
     def connect(self) -> None:
         """Look the connection up, once. When a run starts, not before: a decorator is made while the DAG file is parsed."""
         hook = self._hook()
         if hook:
+            hook.get_conn()
             self._use(hook)
 
+    async def aconnect(self) -> None:
+        """As `connect`, without blocking the event loop."""
+        hook = self._hook()
+        if hook:
+            await hook.aget_conn()
+            self._use(hook)
+
+    async def aask(self) -> Admission:
+        await self.aconnect()
+        return await super().aask()
+
+    async def __aenter__(self) -> Run:
+        await self.aconnect()
+        return await super().__aenter__()
+
+    def _run(self, name: str | None = None, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None) -> Run:
+        self.connect()
+        return super()._run(name, args, kwargs)
+
     def _hook(self) -> ApiMallHook | None:
-        if self._conn_id is None or self._source is not None:
+        if self._conn_id is None or self._options.source is not None:
             return None
         from creditguard.airflow.hooks import ApiMallHook
 
         return ApiMallHook(self._conn_id)
 
     def _use(self, hook: ApiMallHook) -> None:
-        self._source = hook.get_conn()
-        self._account = self._account or hook.account
+        self._options = replace(self._options, source=hook.get_conn(), account=self._options.account or hook.account)
 
 
 class TaskGuard(guard):
@@ -91,8 +95,6 @@ class TaskGuard(guard):
 
     run: Run | None = None
 
-    def new_run(
-        self, name: str | None = None, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Run:
-        self.run = super().new_run(name, args, kwargs)
+    def _run(self, name: str | None = None, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None) -> Run:
+        self.run = super()._run(name, args, kwargs)
         return self.run

@@ -1,14 +1,20 @@
 """The errors of creditguard that Airflow must not retry: the same errors, and AirflowFailException as well.
 
-A retry cannot help when credits are short or the key is rejected, and after an overrun it would spend even more. What passes by
-itself (a gateway or a ledger that cannot be reached) is left to the retries of the task.
+A retry cannot help when credits are short, the key is rejected or a setting is wrong, and after an overrun it would spend even
+more. What passes by itself (a gateway or a ledger that cannot be reached) is left to the retries of the task.
 """
 
 from __future__ import annotations
 
 from airflow.providers.common.compat.sdk import AirflowFailException
 
-from creditguard.errors import AuthenticationError, BudgetExceeded, CreditGuardError, InsufficientCredits
+from creditguard.errors import (
+    AuthenticationError,
+    BudgetExceeded,
+    ConfigurationError,
+    CreditGuardError,
+    InsufficientCredits,
+)
 
 
 class NotEnoughCredits(InsufficientCredits, AirflowFailException):
@@ -23,10 +29,15 @@ class OverBudget(BudgetExceeded, AirflowFailException):
     """BudgetExceeded that fails the task without a retry."""
 
 
+class Misconfigured(ConfigurationError, AirflowFailException):
+    """ConfigurationError that fails the task without a retry."""
+
+
 _FINAL: dict[type[CreditGuardError], type[CreditGuardError]] = {
     InsufficientCredits: NotEnoughCredits,
     AuthenticationError: KeyRejected,
     BudgetExceeded: OverBudget,
+    ConfigurationError: Misconfigured,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import to_thread
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -59,8 +60,10 @@ class ApiMallHook(BaseHook):
 
     async def aget_balance(self) -> Balance:
         """As `get_balance`, without blocking the event loop."""
+        from asyncio import to_thread
+
         source = await self.aget_conn()
-        return await source.aread(_timeout())
+        return await to_thread(source.read, _timeout())
 
     def test_connection(self) -> tuple[bool, str]:
         """For the button in the UI: whether the balance can be read, and what it is."""
@@ -73,9 +76,7 @@ class ApiMallHook(BaseHook):
     async def _aget_connection(self, conn_id: str) -> Any:
         if hasattr(self, "aget_connection"):
             return await self.aget_connection(conn_id)
-        from asyncio import to_thread  # Airflow 2
-
-        return await to_thread(self.get_connection, conn_id)
+        return await to_thread(self.get_connection, conn_id)  # Airflow 2
 
     def _from(self, connection: Any) -> ApiMall:
         from creditguard import settings
@@ -84,7 +85,8 @@ class ApiMallHook(BaseHook):
 
         environment = settings.current()
         if connection is None:
-            key, base_url = environment.api_key, environment.base_url
+            key = environment.api_key.get_secret_value() if environment.api_key else None
+            base_url = environment.base_url
             where = "APIMALL_API_KEY"
         else:
             key, base_url = connection.password, base_url_of(connection) or environment.base_url

@@ -2,7 +2,8 @@
 
 Airflow sends the task's process a SIGTERM, and a SIGKILL five seconds later. On 3.x its handler only calls the operator's
 `on_kill` and returns: the job runs on until it is killed, and no `with` block is ever left. So while a guarded run is open, a
-handler of ours stands in front of Airflow's: it calls that one, closes the runs that are open, and ends the job by SystemExit.
+handler of ours stands in front of Airflow's: it calls that one, has the engine close the runs that are open, and ends the job by
+SystemExit.
 
 Handlers can be set in the main thread only. Runs of other threads are closed too if one of the main thread is open, or if the
 operator's `on_kill` calls `settle_open_runs` (as that of `@task.credit_guard` does).
@@ -13,54 +14,35 @@ from __future__ import annotations
 import os
 import signal
 import threading
-import time
 from types import FrameType
-from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:
-    from creditguard.airflow.runs import TaskRun
+from creditguard.engine.engine import engine
 
-READING = 2.0
-"""Seconds for the exit reading of a run that is killed."""
 PATIENCE = 3.0
-"""Seconds for all of its end, the ledger and the log included."""
+"""Seconds for the end of all open runs: the exit readings, the ledger and the log."""
 
-_open: list[TaskRun] = []
 _chain: _Chain | None = None
 
 
-def watch(run: TaskRun) -> None:
-    """From now on the run is settled if the task is killed."""
+def watch() -> None:
+    """From now on open runs are settled if the task is killed. Done in the main thread; in others this does nothing."""
     global _chain  # noqa: PLW0603 - a process has one handler for a signal
-    if threading.current_thread() is threading.main_thread() and (_chain is None or not _open):
-        if _chain:  # left behind by a run that ended in another thread
-            _chain.undo()
+    if threading.current_thread() is threading.main_thread() and not (_chain and _chain.stands()):
         _chain = _Chain()
-    _open.append(run)
 
 
-def forget(run: TaskRun) -> None:
-    """The run is over."""
+def forget() -> None:
+    """A run is over. When it was the last, Airflow's own handler is put back."""
     global _chain  # noqa: PLW0603
-    if run in _open:
-        _open.remove(run)
-    if _chain and not _open and threading.current_thread() is threading.main_thread():
+    if _chain and threading.current_thread() is threading.main_thread() and not engine().runs:
         _chain.undo()
         _chain = None
 
 
 def settle_open_runs() -> None:
-    """Close all open runs, within `PATIENCE`.
-
-    In threads of their own: this may be called in a signal handler, and the code that it interrupted may hold any lock. If it
-    does, the wait ends without an answer and the handler returns, the lock is given back, and the thread goes on.
-    """
-    ends = time.monotonic() + PATIENCE
-    threads = [threading.Thread(target=run.kill, name="creditguard-kill", daemon=True) for run in list(_open)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(max(ends - time.monotonic(), 0.0))
+    """Close all open runs as cancelled, within `PATIENCE`. The engine's threads do it, so a signal handler may ask for it,
+    whatever the code that it interrupted holds."""
+    engine().settle_open_runs(PATIENCE)
 
 
 class _Chain:
@@ -71,13 +53,18 @@ class _Chain:
         self._handler = self._on_sigterm  # one object: each access to a method makes another
         self._before = signal.signal(signal.SIGTERM, self._handler)
 
+    def stands(self) -> bool:
+        """Whether nobody has put a handler of theirs in front of this one."""
+        return signal.getsignal(signal.SIGTERM) is self._handler
+
     def undo(self) -> None:
         """Put the handler of before back, unless somebody has put theirs in front of ours."""
-        if signal.getsignal(signal.SIGTERM) is self._handler:
+        if self.stands():
             signal.signal(signal.SIGTERM, self._before)
 
     def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
-        ours = bool(_open) and os.getpid() == self._pid  # a forked child of the job has no run of its own
+        # A forked child of the job has no run of its own; and a run that was interrupted may have left this handler behind.
+        ours = os.getpid() == self._pid and bool(engine().runs)
         try:
             if callable(self._before):
                 self._before(number, frame)

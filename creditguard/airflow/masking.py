@@ -9,7 +9,7 @@ import contextlib
 
 from airflow.providers.common.compat.sdk import mask_secret
 
-from creditguard.settings import Settings
+from creditguard.settings import CurrentSettings
 
 _masked: set[int] = set()  # hashes, so that this module holds no key
 
@@ -21,9 +21,10 @@ def mask(key: str | None) -> None:
         _masked.add(hash(key))
 
 
-def mask_settings(settings: Settings) -> None:
+def mask_settings(settings: CurrentSettings) -> None:
     """As `mask`, for the key of the environment or the settings file."""
-    mask(settings.api_key)
+    if settings.api_key:
+        mask(settings.api_key.get_secret_value())
 
 
 def mask_environment() -> None:

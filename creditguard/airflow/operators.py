@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -13,16 +12,16 @@ from airflow.providers.common.compat.sdk import (
     SkipMixin,
 )
 
+from creditguard.airflow.arguments import Guarded, one_of, split, takes_options
+
 if TYPE_CHECKING:
-    from creditguard.airflow.preflight import Question
     from creditguard.errors import CreditGuardError
-    from creditguard.rules.amounts import Amount
-    from creditguard.rules.values import Label
+    from creditguard.rules.values import Admission
 
 GateOnShort = Literal["fail", "skip", "short_circuit", "retry", "reschedule", "warn"]
 
 
-class CreditGateOperator(BaseSensorOperator, SkipMixin):
+class CreditGateOperator(Guarded, BaseSensorOperator, SkipMixin):
     """Ask once whether a job with this budget could start: the balance, less what other runs hold, less `keep`.
 
     Takes no hold: guard the tasks behind it as well (`@task.credit_guard`), if they may run beside others.
@@ -33,50 +32,38 @@ class CreditGateOperator(BaseSensorOperator, SkipMixin):
                 "retry": failed, with the retries of the task;  "reschedule": asked again every `poke_interval` seconds (60),
                 for at most `timeout` seconds, with no worker slot taken and the try number as it was;  "warn": an event, no more
     conn_id     the connection that holds the key; None for the environment's (templated)
-    keep, account, on_unreadable, labels    as for `creditguard.guard` (the first two templated)
     name        the job's name in events; `dag.task` if left out
+    All other options are those of `creditguard.guard` (keep and account templated).
 
     A balance that cannot be read fails the task, with its retries; a key that is rejected, without. Returns the answer:
     enough, budget, balance, held_by_others, headroom, shortfall, unit.
     """
 
-    template_fields: Sequence[str] = ("budget", "keep", "conn_id", "account")
-    ui_color = "#e9f5dc"
     inherits_from_skipmixin = True
 
     # A sensor, since that is what Airflow's schedulers let wait: on 2.x another task's reschedule date is not heeded.
+    @takes_options
     def __init__(
         self,
         *,
-        budget: Amount | None = None,
         on_short: GateOnShort = "fail",
         conn_id: str | None = "apimall_default",
-        keep: Amount | None = None,
-        account: str | None = None,
-        on_unreadable: Literal["abort", "warn"] = "abort",
-        labels: dict[str, Label] | None = None,
         name: str | None = None,
         **kwargs: Any,
     ) -> None:
-        if on_short not in get_args(GateOnShort):
-            raise ValueError(f"on_short must be one of {', '.join(get_args(GateOnShort))}, not {on_short!r}")
+        one_of(on_short, get_args(GateOnShort))
+        options, kwargs = split(kwargs)
         kwargs["mode"] = "reschedule" if on_short == "reschedule" else "poke"
         super().__init__(**kwargs)
-        self.budget = budget
+        self._take(name, conn_id, options)
         self.on_short = on_short
-        self.conn_id = conn_id
-        self.keep = keep
-        self.account = account
-        self.on_unreadable = on_unreadable
-        self.labels = labels
-        self.job = name
 
     def execute(self, context: Any) -> Any:
         from creditguard.airflow.preflight import summary
 
         if self.on_short == "reschedule":
             return super().execute(context)
-        admission = self._question(context).ask()
+        admission = self._ask()
         if admission.refusal:
             return self._short(admission.refusal, context, summary(admission))
         self.log.info(
@@ -84,12 +71,12 @@ class CreditGateOperator(BaseSensorOperator, SkipMixin):
         )
         return summary(admission)
 
-    def poke(self, context: Any) -> PokeReturnValue:
+    def poke(self, context: Any) -> PokeReturnValue:  # noqa: ARG002 - Airflow's signature
         """For on_short="reschedule": whether the wait is over."""
         from creditguard.airflow.errors import final
         from creditguard.airflow.preflight import passes_by_itself, summary
 
-        admission = self._question(context).ask()
+        admission = self._ask()
         if admission.refusal and not passes_by_itself(admission):
             raise final(admission.refusal)
         return PokeReturnValue(is_done=admission.refusal is None, xcom_value=summary(admission))
@@ -119,18 +106,11 @@ class CreditGateOperator(BaseSensorOperator, SkipMixin):
             dag_run = context["dag_run"]
             self.skip(dag_run=dag_run, execution_date=dag_run.logical_date, tasks=tasks, map_index=ti.map_index)
 
-    def _question(self, context: Any) -> Question:
-        from creditguard.airflow.context import job_name, labels
-        from creditguard.airflow.preflight import Question, WaitingSink
+    def _ask(self) -> Admission:
+        from creditguard.airflow._guard import guard
+        from creditguard.airflow.preflight import WaitingSink
 
-        return Question(
-            self.job or job_name(context),
-            self.budget,
-            self.conn_id,
-            keep=self.keep,
-            account=self.account,
-            on_short="warn" if self.on_short == "warn" else "abort",
-            on_unreadable=self.on_unreadable,
-            labels={**labels(context), **(self.labels or {})},
-            sink=WaitingSink() if self.on_short == "reschedule" else None,
-        )
+        how: dict[str, Any] = {"on_short": "warn" if self.on_short == "warn" else "abort"}
+        if self.on_short == "reschedule":
+            how["sink"] = WaitingSink()
+        return self._guard(guard, **{"on_unreadable": "abort", **how}).ask()

@@ -2,54 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from airflow.providers.common.compat.sdk import BaseSensorOperator, PokeReturnValue, conf
 
-if TYPE_CHECKING:
-    from creditguard.rules.amounts import Amount
-    from creditguard.rules.values import Label
+from creditguard.airflow.arguments import Guarded, split, takes_options
 
 
-class CreditBalanceSensor(BaseSensorOperator):
+class CreditBalanceSensor(Guarded, BaseSensorOperator):
     """Wait until balance − held by others − keep ≥ budget. Takes no hold, and no worker slot while it waits.
 
     budget      the credits to wait for (templated)
     conn_id     the connection that holds the key; None for the environment's (templated)
-    keep, account, labels    as for `creditguard.guard` (the first two templated)
     name        the job's name in events; `dag.task` if left out
     deferrable  wait in the triggerer, in one place for all tasks; Airflow's `[operators] default_deferrable` if left out
+    All other options are those of `creditguard.guard` (keep and account templated).
 
     `mode` is "reschedule" unless said otherwise; `poke_interval`, `timeout` and `soft_fail` are those of every sensor. A gateway
     that cannot be reached is asked again like an account that is short; a rejected key fails the task without retries. Returns
     the answer: enough, budget, balance, held_by_others, headroom, shortfall, unit.
     """
 
-    template_fields: Sequence[str] = ("budget", "keep", "conn_id", "account")
-    ui_color = "#e9f5dc"
-
+    @takes_options
     def __init__(
         self,
         *,
-        budget: Amount | None = None,
         conn_id: str | None = "apimall_default",
-        keep: Amount | None = None,
-        account: str | None = None,
-        labels: dict[str, Label] | None = None,
         name: str | None = None,
         deferrable: bool = conf.getboolean("operators", "default_deferrable", fallback=False),
         **kwargs: Any,
     ) -> None:
+        options, kwargs = split(kwargs)
         kwargs.setdefault("mode", "reschedule")
         super().__init__(**kwargs)
-        self.budget = budget
-        self.conn_id = conn_id
-        self.keep = keep
-        self.account = account
-        self.labels = labels
-        self.job = name
+        self._take(name, conn_id, options)
         self.deferrable = deferrable
 
     def execute(self, context: Any) -> Any:
@@ -60,18 +47,16 @@ class CreditBalanceSensor(BaseSensorOperator):
             return answer.xcom_value
         from creditguard.airflow.triggers import CreditBalanceTrigger
 
-        trigger = CreditBalanceTrigger(
-            **self._asked(context), conn_id=self.conn_id, account=self.account, poke_interval=self.poke_interval
-        )
+        trigger = CreditBalanceTrigger(**self._asked(context), poke_interval=self.poke_interval)
         return self.defer(trigger=trigger, method_name="execute_complete", timeout=timedelta(seconds=self.timeout))
 
-    def poke(self, context: Any) -> PokeReturnValue:
+    def poke(self, context: Any) -> PokeReturnValue:  # noqa: ARG002 - Airflow's signature
         """Ask once."""
+        from creditguard.airflow._guard import guard
         from creditguard.airflow.errors import final
-        from creditguard.airflow.preflight import Question, WaitingSink, passes_by_itself, summary
+        from creditguard.airflow.preflight import WaitingSink, passes_by_itself, summary
 
-        question = Question(**self._asked(context), conn_id=self.conn_id, account=self.account, sink=WaitingSink())
-        admission = question.ask()
+        admission = self._guard(guard, on_short="abort", on_unreadable="abort", sink=WaitingSink()).ask()
         if admission.refusal and not passes_by_itself(admission):
             raise final(admission.refusal)
         return PokeReturnValue(is_done=admission.refusal is None, xcom_value=summary(admission))
@@ -90,6 +75,8 @@ class CreditBalanceSensor(BaseSensorOperator):
         return {
             "name": self.job or job_name(context),
             "budget": None if self.budget is None else str(self.budget),
+            "conn_id": self.conn_id,
             "keep": None if self.keep is None else str(self.keep),
-            "labels": {**labels(context), **(self.labels or {})},
+            "account": self.account,
+            "labels": {**labels(context), **(self.options.get("labels") or {})},
         }

@@ -48,14 +48,15 @@ class CreditBalanceTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Ask, wait, ask again. The sensor has just asked, so the wait comes first."""
+        from creditguard.airflow._guard import guard
         from creditguard.airflow.errors import final
-        from creditguard.airflow.preflight import Question, WaitingSink, passes_by_itself, summary
+        from creditguard.airflow.preflight import WaitingSink, passes_by_itself, summary
         from creditguard.errors import CreditGuardError
 
         while True:
             await asyncio.sleep(self._poke_interval)
             try:
-                admission = await Question(**self._question, sink=WaitingSink()).aask()
+                admission = await guard(**self._question, on_unreadable="abort", sink=WaitingSink()).aask()
                 refusal = admission.refusal
             except CreditGuardError as error:  # a setting or a key that cannot be used
                 yield TriggerEvent({"status": "failed", "final": True, "reason": str(error)})

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
 from creditguard import settings as _settings
@@ -26,10 +25,8 @@ class _Quiet:
 
 
 def sink_for(options: argparse.Namespace) -> EventSink:
-    """Events on stderr, for people on a terminal, else a JSON object a line."""
-    on_terminal = sys.stderr is not None and sys.stderr.isatty()
-    style = _settings.current().log_format or ("console" if on_terminal else "json")
-    sink = StderrSink(style)
+    """Events on stderr, for people on a terminal, else a JSON object a line; none if the settings say so."""
+    sink = StderrSink(_settings.current().log_format)
     return _Quiet(sink) if options.quiet else sink
 
 
@@ -51,4 +48,5 @@ def guard_for(options: argparse.Namespace, name: str | None, sink: EventSink, **
 
 def ledger_for(options: argparse.Namespace) -> Ledger:
     """The ledger that the options or the settings name; the default one otherwise."""
-    return open_ledger(options.ledger or _settings.current().ledger or default_url())
+    named = _settings.current().ledger
+    return open_ledger(options.ledger or (named.get_secret_value() if named else default_url()))

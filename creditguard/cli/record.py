@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import stat
 
 from creditguard.cli import exits
 from creditguard.cli.records import VARIABLE
@@ -11,17 +12,24 @@ from creditguard.errors import ConfigurationError
 
 
 def run(options: argparse.Namespace) -> int:
-    """Add to the run's recorded credits. Appending a short line is atomic, so parallel children may do it at once."""
+    """Add to the run's recorded credits."""
+    append(f"{options.credits:f}")
+    return exits.OK
+
+
+def append(line: str) -> None:
+    """Append a line to the run's file. A short one is appended in one piece, so parallel children may do it at once."""
     path = os.environ.get(VARIABLE)
     if not path:
         message = f"{VARIABLE} is not set: record works inside of creditguard run -- CMD"
         raise ConfigurationError(message, VARIABLE)
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_APPEND)
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY)
         try:
-            os.write(handle, f"{options.credits:f}\n".encode())
+            if not stat.S_ISREG(os.fstat(file).st_mode):
+                raise ConfigurationError(f"{VARIABLE}: {path} is no longer a file", VARIABLE)
+            os.write(file, f"{line}\n".encode())
         finally:
-            os.close(handle)
+            os.close(file)
     except OSError as error:
         raise ConfigurationError(f"{VARIABLE}: {path} cannot be written: {error.strerror}", VARIABLE) from None
-    return exits.OK

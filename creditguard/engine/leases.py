@@ -1,131 +1,230 @@
-"""The holds of this process on one ledger, kept alive by the attendant.
+"""A ledger as the runs of this process use it: their holds are kept alive, and what is owed to it is given.
 
 A lease belongs to the process, not to the hold: however many runs there are, one lease is renewed, at a third of its length,
-from the first hold until soon after the last. A process that guards nothing has no thread.
+from the first hold until the last.
 
-A run that vanished without an end (an interrupt between its admission and its first line, in a notebook that lives on) is
-noticed on the same occasion, and its hold given back.
+What is owed is the release of a hold, with or without a report. It is remembered before the ledger is asked, and forgotten only
+when the ledger has taken it. Until then it is tried again, first of all at each renewal: a ledger that does not take it back is
+not told that the process lives either, for as long as the living can wait. The job waits for none of this.
 
-A fork is another process: the child starts with no holds, a new owner and no thread, and leaves its parent's runs alone.
+What stands here is changed at the ledger's desk, by one service thread at a time.
 """
 
 from __future__ import annotations
 
-import contextlib
-import threading
-from collections.abc import Callable
-from weakref import WeakMethod
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
+from creditguard.engine.desk import PARKED, Desk, Resume
 from creditguard.errors import LeaseLost, LedgerError
-from creditguard.process import forks
-from creditguard.process.background import attendant
+from creditguard.process.background import seconds
 from creditguard.process.identity import this_process
+from creditguard.rules.amounts import to_micro
+from creditguard.rules.effects import (
+    Extend,
+    LedgerEffect,
+    Publish,
+    Recent,
+    Release,
+    Reserve,
+    SetLagging,
+    Settle,
+    Sweep,
+    TakeMark,
+)
 from creditguard.rules.ports import Ledger
 from creditguard.rules.report import Report
 from creditguard.rules.values import Grant, Hold, Mark
 
+if TYPE_CHECKING:
+    from creditguard.engine.engine import Engine
+    from creditguard.engine.lifecycle import Lifecycle
+
 _RETRY = 1.0
-"""Seconds until a renewal that failed is tried again."""
+"""Seconds until what failed is tried again; twice as long each time, up to a renewal's interval."""
+_BATCH = 0.9
+"""Seconds for which recorded credits are gathered before holds shrink by them."""
+_NEVER = float("inf")
 
 
 class Leases:
-    """A ledger as the runs of this process use it."""
+    """One ledger. `patience`: seconds after which a verb is taken to hang."""
 
-    def __init__(self, ledger: Ledger) -> None:
+    def __init__(self, ledger: Ledger, engine: Engine, patience: float) -> None:
         self.ledger = ledger
-        self.immediate: bool = ledger.ttl is None
-        """The ledger never waits: it may be asked in an event loop."""
-        self._interval = (ledger.ttl or 0.0) / 3
+        self.engine = engine
+        self.desk = Desk(engine.service, ledger.name, patience)
         self.ever_answered: bool = False
-        self.reset_after_fork()
-        forks.register(self)
-
-    def reset_after_fork(self) -> None:
-        """Start with no holds and no thread: the parent's are the parent's."""
-        self._lock = threading.Lock()
-        self._asked: set[str] = set()
+        self.opened: bool = False
+        """Something was asked, so there may be a connection."""
+        self._interval = ledger.ttl / 3 if ledger.ttl else _RETRY
         self._held: set[str] = set()
-        self._listeners: dict[str, WeakMethod[Callable[[LeaseLost], None]]] = {}
-        self._attended = False
+        self._owed: dict[str, Report | None] = {}
+        self._shrinking: dict[str, Lifecycle] = {}
+        self._renewed = 0.0
+        self._retry = min(_RETRY, self._interval)
+        self._pause = self._retry
+        self._due = _NEVER
 
-    def when_lost(self, run_id: str, callback: Callable[[LeaseLost], None]) -> None:
-        """Call back (in the attendant's thread, once) if the run's hold lapses. To be said before the hold is asked for.
+    @property
+    def owes(self) -> bool:
+        """Whether something is still to be given back."""
+        return bool(self._owed)
 
-        `callback` is a method of the run, which is taken to be over when the object is gone.
+    def ask(self, effect: LedgerEffect, resume: Resume) -> Any:
+        """Perform an effect on the ledger; PARKED if the outcome comes by `resume`."""
+        return self.desk.ask(partial(self._perform, effect), resume)
+
+    def mark(self, account: str, resume: Resume) -> Any:
+        """The account's totals now; PARKED if they come by `resume`."""
+        return self.desk.ask(partial(self._mark, account), resume)
+
+    def give_back(self, effect: Release | Settle, resume: Resume) -> Any:
+        """Have the ledger take back a hold: now if it can, in any case at last. PARKED, or None once it was tried.
+
+        Raises LedgerUnavailable if it has to be tried again: for an event, there is nothing left to do.
         """
-        self._listeners[run_id] = WeakMethod(callback)
+        run_id, report = (effect.run_id, None) if isinstance(effect, Release) else (effect.report.run_id, effect.report)
+        self._owed[run_id] = report
+        try:
+            return self.desk.ask(partial(self._give, run_id), resume)
+        except LedgerError:
+            self._attend(self._retry)
+            raise
 
-    def mark(self, account: str) -> Mark:
+    def close(self) -> None:
+        """Close the ledger's connection, at its desk. Holds stay."""
+        self.ledger.close()
+        self.opened = False
+
+    def _perform(self, effect: LedgerEffect) -> object:
+        self.opened = True
+        match effect:
+            case Reserve(hold, available, mark):
+                return self._reserve(hold, available, mark)
+            case TakeMark(account):
+                return self._mark(account)
+            case Recent(account, max_age, claim):
+                return self.ledger.recent(account, max_age=max_age, claim=claim)
+            case Extend(run_id, by, available, mark):
+                return self.ledger.extend(run_id, by, available=available, mark=mark)
+            case Sweep(account):
+                return self.ledger.sweep(account)
+            case SetLagging(account, lagging):
+                self.ledger.set_lagging(account, lagging)
+            case Publish(account, reading):
+                self.ledger.publish(account, reading)
+        return None
+
+    def _mark(self, account: str) -> Mark:
+        self.opened = True
+        self._shrink_holds()  # before an admission is decided, what has been recorded is held no more
         mark = self.ledger.mark(account)
         self.ever_answered = True
         return mark
 
-    def sweep(self, account: str) -> int:
-        return self.ledger.sweep(account)
-
-    def reserve(self, hold: Hold, *, available: int | None, mark: Mark | None) -> Grant:
-        if self.immediate:
-            return self.ledger.reserve(hold, this_process(), available=available, mark=mark)
-        # Asked first: an answer that is lost may stand for a hold that was taken, and the lease must go on. Held only once it
-        # is granted: a renewal in between would not find it, and take it for lost.
-        self._ask(hold.id)
+    def _reserve(self, hold: Hold, available: int | None, mark: Mark | None) -> Grant:
         grant = self.ledger.reserve(hold, this_process(), available=available, mark=mark)
-        with self._lock:
-            self._asked.discard(hold.id)
-            if grant.admitted:
-                self._held.add(hold.id)
+        if grant.admitted and self.ledger.ttl:
+            if not self._held:
+                self._renewed = seconds()
+            self._held.add(hold.id)
+            self._attend(self._interval)
         return grant
 
-    def release(self, run_id: str) -> bool:
-        self._forget(run_id)
-        return self.ledger.release(run_id)
-
-    def settle(self, report: Report) -> None:
-        self._forget(report.run_id)
-        self.ledger.settle(report.run_id, report.account, report.to_dict())
-
-    def _ask(self, run_id: str) -> None:
-        with self._lock:
-            self._asked.add(run_id)
-            if self._attended:
-                return
-            self._attended = True
-        attendant.add(self._renew, self._interval, urgent=True)
-
-    def _forget(self, run_id: str) -> None:
-        with self._lock:
-            self._asked.discard(run_id)
-            self._held.discard(run_id)
-            self._listeners.pop(run_id, None)
-
-    def _renew(self) -> float | None:
-        with self._lock:
-            if not self._held and not self._asked:
-                self._attended = False
-                return None
+    def _give(self, run_id: str) -> None:
+        self._held.discard(run_id)
+        if run_id not in self._owed:
+            return
+        self.opened = True
+        report = self._owed[run_id]
         try:
-            self._give_back_vanished()
-            with self._lock:
-                held = list(self._held)
-            lost = self.ledger.renew(this_process(), held)
-        except LedgerError:
+            if report is None:
+                self.ledger.release(run_id)
+            else:
+                self.ledger.settle(run_id, report.account, report.to_dict())
+        except Exception:
+            self._attend(self._retry)
+            raise
+        del self._owed[run_id]
+
+    # Renewing. What is due is looked after once, by whoever came for the time that still stands.
+
+    def _attend(self, delay: float) -> None:
+        due = seconds() + delay
+        if due < self._due:
+            self._due = due
+            self.engine.clock.later(delay, partial(self.engine.service.put, partial(self._look_after, due)))
+
+    def _look_after(self, due: float) -> None:
+        if due != self._due:
+            return
+        self._due = _NEVER
+        if self._owed or self._held or self._shrinking:
+            try:
+                delay = self.desk.ask(self._renew, self._looked_after)
+            except LedgerError as error:
+                self._looked_after(None, error)
+            else:
+                if delay is not PARKED:
+                    self._looked_after(delay, None)
+
+    def _looked_after(self, delay: float | None, failure: Exception | None) -> None:
+        if delay is None or failure:
             # Perhaps a restart. Whether the lease outlived it, the ledger will say when it answers again.
-            return min(_RETRY, self._interval)
-        for run_id in lost:
-            self._tell(run_id)
+            delay = self._pause
+            self._pause = min(self._pause * 2, self._interval)
+        else:
+            self._pause = self._retry
+        self._attend(delay)
+
+    # Shrinking
+
+    def shrink(self, run: Lifecycle) -> None:
+        """Have the run's hold shrink to what it has not recorded yet, within a second. From any thread, a job's own included: what
+        it has recorded by then is looked up at the desk."""
+        is_first = not self._shrinking
+        self._shrinking[run.plan.run_id] = run
+        if is_first:
+            self.engine.service.put(partial(self._attend, _BATCH))
+
+    def _shrink_holds(self) -> None:
+        while self._shrinking:
+            try:
+                run_id, run = self._shrinking.popitem()
+            except KeyError:
+                return
+            left = run.hold_left
+            if run_id in self._held and left is not None:
+                try:
+                    self.ledger.shrink(run_id, to_micro(left, up=True))
+                except LedgerError:
+                    self._shrinking[run_id] = run
+                    raise
+
+    def _renew(self) -> float:
+        self.opened = True
+        self._shrink_holds()
+        failure: Exception | None = None
+        for run_id in list(self._owed):
+            try:
+                self._give(run_id)
+            except Exception as error:
+                failure = error
+        if failure and seconds() - self._renewed < self._interval * 2:
+            raise failure
+        if self._held:
+            lost = self.ledger.renew(this_process(), list(self._held))
+            self._renewed = seconds()
+            for run_id in lost:
+                self._tell(run_id)
+        if failure:
+            raise failure
         return self._interval
 
-    def _give_back_vanished(self) -> None:
-        with self._lock:
-            vanished = [run_id for run_id, listener in self._listeners.items() if listener() is None]
-        for run_id in vanished:
-            self.release(run_id)
-
     def _tell(self, run_id: str) -> None:
-        with self._lock:
-            listener = self._listeners.pop(run_id, None)  # once
-        callback = listener() if listener else None
-        if callback:
+        self._held.discard(run_id)
+        run = self.engine.runs.get(run_id)
+        if run:
             message = "the hold lapsed while the job ran: other runs may have been admitted against the same credits"
-            with contextlib.suppress(Exception):  # a callback's failure must not end the renewals of the others
-                callback(LeaseLost(message, self.ledger.name, run_id))
+            run.lease_lost(LeaseLost(message, self.ledger.name, run_id))

@@ -1,230 +1,172 @@
 """Balance readings of one account, shared by all runs of the process that want one at the same time.
 
 A run may share a request only if the request starts after the run asked: then the balance is never older than the question,
-and the mark that is taken before it holds for all who share it. So whoever asks joins the *next* reading; the first to join
-leads: waits for its turn, closes the batch to latecomers, marks the ledger, reads the balance and hands both to all.
-Ten thousand runs that start at once make two requests at most.
-
-A turn is not waited for beyond a quarter of the deadline: a request that hangs does not hold up those that come after it.
-Threads share with threads, and the tasks of an event loop with each other.
+and the mark that is taken before it holds for all who share it. So whoever asks joins the *next* reading. It starts at once if none
+is under way, else when that one has ended; and not later than a quarter of the deadline, for a request that hangs does not hold up
+those that come after it. A reading that is about to start waits a moment for those who are on their way to join it: ten thousand
+runs that start at once make two requests at most.
 """
 
 from __future__ import annotations
 
-import threading
-from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
+import _thread
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
-from creditguard.engine.leases import Leases
-from creditguard.errors import BalanceUnavailable, CreditGuardError, LedgerError, SourceError
-from creditguard.process import forks
-from creditguard.rules.ports import AsyncBalanceSource, BalanceSource
+from creditguard.engine.desk import PARKED, Resume
+from creditguard.errors import BalanceUnavailable, LedgerError, SourceError
+from creditguard.process.background import seconds
+from creditguard.rules.ports import BalanceSource
 from creditguard.rules.values import Balance, Mark, Reading
 
 if TYPE_CHECKING:
-    import anyio
-    from anyio.lowlevel import RunVar
+    from creditguard.engine.leases import Leases
+
+_GRACE = 1.0
+_CROWD = 8
+_MOMENT = 0.03
+"""Seconds for which a crowd that still grows is waited for."""
+_MOST_LEFT_BEHIND = 4
+"""Readings of this process that have outlasted their deadline: a source that breaks its promise keeps no more threads than that."""
 
 
-class _Signal(Protocol):
-    def set(self) -> object: ...
+class _Batch:
+    """Those who share the next reading: who goes on with it, and whether they want a mark before it."""
 
+    def __init__(self, opened: float) -> None:
+        self.members: list[tuple[Resume, bool]] = []
+        self.opened = opened
+        self.steps_back = 3
+        """How often it lets those go first who may be about to join it."""
+        self.counted = _CROWD
+        """How many they were at the last look, if they were a crowd then."""
 
-SignalT = TypeVar("SignalT", bound=_Signal)
+    @property
+    def marked(self) -> bool:
+        return any(marked for _, marked in self.members)
 
-
-class _Answer(NamedTuple):
-    """What the leader found, for everyone in the batch."""
-
-    mark: Mark | LedgerError | None
-    balance: Balance | BalanceUnavailable | None
-
-    def deliver(self, *, marked: bool) -> Reading:
-        if marked and isinstance(self.mark, LedgerError):
-            raise _fresh(self.mark)
-        if isinstance(self.balance, BalanceUnavailable):
-            raise _fresh(self.balance)
-        assert self.balance is not None  # noqa: S101 - skipped only if everyone in the batch wants a mark and there is none
-        return Reading(self.balance, self.mark if marked and isinstance(self.mark, Mark) else None)
-
-
-ErrorT = TypeVar("ErrorT", bound=CreditGuardError)
-
-
-def _fresh(error: ErrorT) -> ErrorT:
-    """A copy to raise: one exception raised in many threads would gather all their tracebacks."""
-    return type(error)(*error.args)
-
-
-class _Batch(Generic[SignalT]):
-    """Those who will share the next reading."""
-
-    def __init__(self, done: SignalT) -> None:
-        self.done = done
-        self.marked = False
-        self.unmarked = False
-        self.answer: _Answer | None = None  # None when done: the leader was interrupted
-
-    def join(self, *, marked: bool) -> None:
-        self.marked |= marked
-        self.unmarked |= not marked
-
-
-class _Turns:
-    """The batch that gathers now, and the turn to read, of one event loop."""
-
-    def __init__(self) -> None:
-        import anyio
-
-        self.next: _Batch[anyio.Event] | None = None
-        self.turn = anyio.Lock()
+    @property
+    def unmarked(self) -> bool:
+        return not all(marked for _, marked in self.members)
 
 
 class Readings:
     """Readings of one source for one account, each within `timeout` seconds."""
 
     def __init__(self, source: BalanceSource, leases: Leases, account: str, timeout: float) -> None:
-        self._source = source
-        self._leases = leases
-        self._account = account
-        self._timeout = timeout
+        self.source = source
+        self.leases = leases
+        self.timeout = timeout
+        self.account = account
         self._patience = timeout / 4
-        self._run_var: RunVar[_Turns] | None = None
-        self.reset_after_fork()
-        forks.register(self)
+        self._gathering = _thread.allocate_lock()  # taken by service threads alone
+        self._next: _Batch | None = None
+        self._under_way: dict[_Batch, float] = {}
+        """The readings that have started, and until when each has to be back. One that is late holds up nobody."""
 
-    def reset_after_fork(self) -> None:
-        """A thread of the parent may have been in the middle of a reading."""
-        self._lock = threading.Lock()
-        self._turn = threading.Lock()
-        self._next: _Batch[threading.Event] | None = None
+    def join(self, resume: Resume, *, marked: bool) -> Any:
+        """Have `resume` called with a reading that starts after this call, its mark taken before it if `marked`; PARKED.
 
-    def read(self, *, marked: bool) -> Reading:
-        """A reading that starts after this call, with a mark taken before it if `marked`.
-
-        Raises LedgerUnavailable when the mark cannot be taken, BalanceUnavailable when the balance cannot be read.
+        Its failure is LedgerUnavailable when the mark cannot be taken, BalanceUnavailable when the balance cannot be read.
         """
-        while True:
-            with self._lock:
-                batch = self._next
-                leads = batch is None
-                if batch is None:
-                    batch = self._next = _Batch(threading.Event())
-                batch.join(marked=marked)
-            if leads:
-                self._lead(batch)
-            else:
-                batch.done.wait()
-            if batch.answer:
-                return batch.answer.deliver(marked=marked)
-
-    def glance(self) -> tuple[Balance, Mark | None]:
-        """The balance now, and then the ledger's mark, if it can be had: for the watch, within a fraction of a lease.
-
-        Raises BalanceUnavailable. Shared with nobody, so that this shorter deadline is nobody else's.
-        """
-        ttl = self._leases.ledger.ttl
-        balance = self._source.read(self._timeout if ttl is None else min(self._timeout, ttl / 6))
-        mark = self._mark()
-        return balance, mark if isinstance(mark, Mark) else None
-
-    def _lead(self, batch: _Batch[threading.Event]) -> None:
-        mine = False
-        try:
-            mine = self._turn.acquire(timeout=self._patience)
-            self._close(batch)
-            batch.answer = self._ask(batch)
-        finally:
-            if mine:
-                self._turn.release()
-            self._close(batch)
-            batch.done.set()
-
-    def _close(self, batch: _Batch[threading.Event]) -> None:
-        with self._lock:
-            if self._next is batch:
-                self._next = None
-
-    def _ask(self, batch: _Batch[threading.Event]) -> _Answer:
-        mark = self._mark() if batch.marked else None
-        if isinstance(mark, LedgerError) and not batch.unmarked:
-            return _Answer(mark, None)
-        try:
-            return _Answer(mark, self._source.read(self._timeout))
-        except Exception as error:
-            return _Answer(mark, self._unavailable(error))
-
-    async def aread(self, *, marked: bool) -> Reading:
-        """As `read`, without blocking the event loop."""
-        import anyio
-
-        turns = self._turns()
-        while True:
-            batch = turns.next
-            leads = batch is None
+        with self._gathering:
+            batch = self._next
+            first = batch is None
             if batch is None:
-                batch = turns.next = _Batch(anyio.Event())
-            batch.join(marked=marked)
-            if leads:
-                await self._alead(turns, batch)
-            else:
-                await batch.done.wait()
-            if batch.answer:
-                return batch.answer.deliver(marked=marked)
+                batch = self._next = _Batch(seconds())
+            batch.members.append((resume, marked))
+            starts = first and not any(ends > seconds() for ends in self._under_way.values())
+        if starts and not self.leases.engine.service.has_more():
+            self._start(batch)
+        elif starts:
+            self.leases.engine.service.put(partial(self._start, batch))
+        elif first:
+            start = partial(self.leases.engine.service.put, partial(self._start, batch))
+            self.leases.engine.clock.later(self._patience, start)
+        return PARKED
 
-    def _turns(self) -> _Turns:
-        from anyio.lowlevel import RunVar
+    def glance(self, timeout: float) -> Balance:
+        """The balance now, for the watch: shared with nobody, so that its shorter deadline is nobody else's.
 
-        with self._lock:
-            if self._run_var is None:
-                self._run_var = RunVar(f"creditguard-readings-{id(self)}")
+        Raises BalanceUnavailable.
+        """
+        return self._ask(min(self.timeout, timeout))
+
+    def _ask(self, timeout: float) -> Balance:
+        """Read, with the promises of a source made good. Raises BalanceUnavailable."""
+        source, deadlines = self.source, self.leases.engine.readings_due
+        now, me = seconds(), _thread.get_ident()
+        if sum(ends < now for ends in list(deadlines.values())) >= _MOST_LEFT_BEHIND:
+            raise SourceError(f"{source.name} is not asked: {_MOST_LEFT_BEHIND} readings have not come back yet")
+        deadlines[me] = now + timeout + _GRACE
         try:
-            return self._run_var.get()
-        except LookupError:
-            turns = _Turns()
-            self._run_var.set(turns)
-            return turns
-
-    async def _alead(self, turns: _Turns, batch: _Batch[anyio.Event]) -> None:
-        import anyio
-
-        mine = False
-        try:
-            with anyio.move_on_after(self._patience):
-                await turns.turn.acquire()
-                mine = True
-            if turns.next is batch:
-                turns.next = None
-            batch.answer = await self._aask(batch)
+            return source.read(timeout)
+        except BalanceUnavailable:
+            raise
+        except BaseException as error:
+            # A source of somebody else's that breaks its promise. Its message is left out: it may quote a URL with a key in it.
+            raise SourceError(f"source {source.name} failed with {type(error).__name__}") from None
         finally:
-            if mine:
-                turns.turn.release()
-            if turns.next is batch:
-                turns.next = None
-            batch.done.set()
+            del deadlines[me]
 
-    async def _aask(self, batch: _Batch[anyio.Event]) -> _Answer:
-        from anyio import to_thread
-
-        mark: Mark | LedgerError | None = None
-        if batch.marked:
-            mark = self._mark() if self._leases.immediate else await to_thread.run_sync(self._mark)
-        if isinstance(mark, LedgerError) and not batch.unmarked:
-            return _Answer(mark, None)
+    def _start(self, batch: _Batch) -> None:
+        engine = self.leases.engine
+        if seconds() - batch.opened < self._patience:
+            start = partial(self._start, batch)
+            if batch.steps_back and engine.service.busy():
+                batch.steps_back -= 1
+                engine.service.put(start)
+                return
+            if len(batch.members) > batch.counted:
+                batch.counted = len(batch.members)
+                engine.clock.later(_MOMENT, partial(engine.service.put, start))
+                return
+        with self._gathering:
+            if self._next is not batch:
+                return  # it has started already
+            self._next = None
+            self._under_way[batch] = seconds() + self.timeout + _GRACE
+        if not batch.marked:
+            self._read(batch, None, None)
+            return
+        resume = partial(self._read, batch)
         try:
-            if isinstance(self._source, AsyncBalanceSource):
-                return _Answer(mark, await self._source.aread(self._timeout))
-            return _Answer(mark, await to_thread.run_sync(self._source.read, self._timeout))
-        except Exception as error:
-            return _Answer(mark, self._unavailable(error))
-
-    def _mark(self) -> Mark | LedgerError:
-        try:
-            return self._leases.mark(self._account)
+            mark = self.leases.mark(self.account, resume)
         except LedgerError as error:
-            return error
+            self._read(batch, None, error)
+        else:
+            if mark is not PARKED:
+                self._read(batch, mark, None)
 
-    def _unavailable(self, error: Exception) -> BalanceUnavailable:
-        if isinstance(error, BalanceUnavailable):
-            return error
-        # A source of somebody else's that breaks its promise. Its message is left out: it may quote a URL with a key in it.
-        return SourceError(f"source {self._source.name} failed with {type(error).__name__}")
+    def _read(self, batch: _Batch, mark: Mark | None, no_mark: Exception | None) -> None:
+        balance: Balance | None = None
+        failure: Exception | None = None
+        if no_mark is None or batch.unmarked:
+            try:
+                balance = self._ask(self.timeout)
+            except BalanceUnavailable as error:
+                failure = error
+        with self._gathering:
+            del self._under_way[batch]
+            following = self._next
+        if following:
+            self.leases.engine.service.put(partial(self._start, following))
+        alone = len(batch.members) == 1
+
+        def deliver(resume: Resume, marked: bool) -> None:
+            trouble = (no_mark if marked else None) or failure
+            if trouble is not None:
+                resume(None, trouble if alone else _fresh(trouble))
+            else:
+                assert balance is not None  # noqa: S101 - skipped only if everybody wants a mark and there is none
+                resume(Reading(balance, mark if marked else None), None)
+
+        if alone:
+            deliver(*batch.members[0])
+        else:
+            self.leases.engine.service.make_all(partial(deliver, *member) for member in batch.members)
+
+
+def _fresh(error: Exception) -> Exception:
+    """A copy to raise: one exception raised in many places would gather all their tracebacks."""
+    return type(error)(*error.args)

@@ -1,6 +1,9 @@
-"""Cancel an asynchronous job from outside: from another thread, with an exception of ours in place of the cancellation.
+"""What stops a job: callbacks, an exception at its next checkpoint, and the cancellation of an asynchronous one from outside.
 
-As `asyncio.timeout` does it: the job is cancelled the way its own framework cancels, so that its clean-up runs (under
+A job is stopped once, and told of it in one way: who takes the word out of its list tells it. So there is no lock that a signal
+handler of the job could meet half taken.
+
+An asynchronous job is cancelled from another thread, with an exception of ours in place of the cancellation. As `asyncio.timeout` does it: the job is cancelled the way its own framework cancels, so that its clean-up runs (under
 asyncio a cancellation arrives once, and clean-up may await; trio asks for a shield). What comes out of the job because of us
 becomes a BudgetExceeded. A cancellation from elsewhere, and whatever else the job raises, stays what it is.
 
@@ -9,17 +12,105 @@ An anyio scope would do for both, were it not for clean-up that awaits: under as
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Callable
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol
 
+from creditguard.engine.waiting import in_trio
 from creditguard.errors import BudgetExceeded
 
 if TYPE_CHECKING:
     import asyncio
 
     import trio
+
+
+class Stopping:
+    """Whether and how one run is stopped. `exceeded` makes the exception that the job gets: a new one each time."""
+
+    def __init__(self, name: str, exceeded: Callable[[BudgetExceeded], BudgetExceeded]) -> None:
+        self._name = name
+        self._exceeded = exceeded
+        self._errors: dict[str, BudgetExceeded] = {}
+        self._word = [True]
+        self._scope: JobScope | None = None
+        self._callbacks: list[list[Callable[[BudgetExceeded], object]]] = []
+        self._over = False
+
+    @property
+    def error(self) -> BudgetExceeded | None:
+        """Why the run is stopped; None while it is not."""
+        return self._errors.get("first")
+
+    def end(self) -> None:
+        """The job has ended by itself."""
+        self._over = True
+
+    def stop(self, error: BudgetExceeded) -> None:
+        """Stop the job; the first reason counts. From any thread."""
+        # First the error, then a look at who is to be told; `begin_scope` and `call` do the reverse. So one of the two sees the other.
+        if self._over or self._errors.setdefault("first", error) is not error:
+            return
+        scope = self._scope
+        if scope and self._take_word():
+            scope.stop(self._exceeded(error))
+        self._call_back(error)
+
+    def check(self) -> None:
+        """Raise BudgetExceeded if the run is stopped."""
+        error = self.error
+        if error is not None:
+            self._take_word()
+            raise self._exceeded(error)
+
+    def thrown(self) -> BudgetExceeded | None:
+        """What is to be thrown into a generator at its next step: once, unless it was told in another way."""
+        error = self.error
+        return self._exceeded(error) if error is not None and self._take_word() else None
+
+    def call(self, callback: Callable[[BudgetExceeded], object]) -> None:
+        """Call back once when the run is stopped; at once if it is."""
+        self._callbacks.append([callback])
+        error = self.error
+        if error is not None:
+            self._call_back(error)
+
+    def begin_scope(self) -> JobScope:
+        """A scope for the running task, not entered yet."""
+        scope = self._scope = JobScope(self._put_word_back)
+        error = self.error
+        if error is not None and self._take_word():
+            scope.stop(self._exceeded(error))
+        return scope
+
+    def end_scope(self) -> JobScope | None:
+        """The scope that was begun, which nobody stops any more."""
+        scope, self._scope = self._scope, None
+        return scope
+
+    def _call_back(self, error: BudgetExceeded) -> None:
+        for callback in list(self._callbacks):
+            try:
+                call = callback.pop()
+            except IndexError:
+                continue
+            try:
+                call(self._exceeded(error))
+            except Exception:
+                logging.getLogger("creditguard").exception("%s: a callback of on_overrun failed", self._name)
+
+    def _take_word(self) -> bool:
+        try:
+            self._word.pop()
+        except IndexError:
+            return False
+        return True
+
+    def _put_word_back(self) -> None:
+        if not self._word:
+            self._word.append(True)
 
 
 class Backend(Protocol):
@@ -68,7 +159,7 @@ class JobScope:
             self._backend.cancel()
 
     def __enter__(self) -> None:
-        self._backend = _trio() or _Asyncio()
+        self._backend = _Trio() if in_trio() else _Asyncio()
         if self._error:
             self._backend.soon(self._cancel)
 
@@ -133,14 +224,3 @@ class _Trio:
         if self._current_task() is not self._task:
             return False  # left by another task than entered it (a fixture): the scope is not ours to close
         return bool(self._scope.__exit__(kind, error, tb)) and self._scope.cancelled_caught
-
-
-def _trio() -> Backend | None:
-    trio = sys.modules.get("trio")
-    if trio is None:
-        return None
-    try:
-        trio.lowlevel.current_task()
-    except RuntimeError:
-        return None  # loaded, but it is not what runs here
-    return _Trio()

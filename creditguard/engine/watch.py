@@ -1,20 +1,20 @@
-"""Balance readings while jobs run: one serves all watched runs of the same source and account, however many there are.
+"""A look at the balance every now and then while jobs run: one reading for all watched runs of an account, however many there are.
 
-The attendant takes them, as often as the most curious of the runs asks. A reading that fails is passed over: there will be
-another. Each brings a deadline well below a lease, for the attendant has leases to renew.
+It is taken as often as the most curious of them asks, in a service thread. A reading that fails is passed over: there will be
+another.
 """
 
 from __future__ import annotations
 
 import logging
-import threading
 import time
-from typing import Protocol
-from weakref import WeakSet, WeakValueDictionary
+from functools import partial
+from typing import Any, Protocol
 
+from creditguard.engine.desk import PARKED
 from creditguard.engine.readings import Readings
-from creditguard.process import forks
-from creditguard.process.background import attendant
+from creditguard.errors import BalanceUnavailable, LedgerError
+from creditguard.process.background import seconds
 from creditguard.rules.values import Balance, Mark
 
 
@@ -26,8 +26,8 @@ class Watched(Protocol):
         """Seconds between readings."""
         ...
 
-    def observe(self, balance: Balance, mark: Mark | None, at: float) -> None:
-        """Take in a reading, with the mark that was taken after it. Called in the attendant's thread."""
+    def observe(self, balance: Balance, mark: Mark | None, at: float) -> object:
+        """Take in a reading, with the mark that was taken after it. Called in a service thread."""
         ...
 
 
@@ -36,53 +36,51 @@ class Watch:
 
     def __init__(self, readings: Readings) -> None:
         self._readings = readings
-        self.reset_after_fork()
-        forks.register(self)
-
-    def reset_after_fork(self) -> None:
-        """Start with no runs: the parent's are the parent's to watch."""
-        self._lock = threading.Lock()
-        self._runs: WeakSet[Watched] = WeakSet()
+        self._runs: dict[int, Watched] = {}
+        self._due = float("inf")
 
     def add(self, run: Watched) -> None:
-        """Watch the run from now on, until `remove`, or until the object is gone."""
-        with self._lock:
-            self._runs.add(run)
-        attendant.add(self._look, run.interval)
+        """Watch the run from now on, until `remove`."""
+        self._runs[id(run)] = run
+        self._look_in(run.interval)
 
     def remove(self, run: Watched) -> None:
         """The run is over."""
-        with self._lock:
-            self._runs.discard(run)
+        self._runs.pop(id(run), None)
 
-    def _look(self) -> float | None:
-        with self._lock:
-            runs = list(self._runs)
-        if not runs:
-            return None
-        started = time.monotonic()
+    def _look_in(self, delay: float) -> None:
+        due = seconds() + delay
+        if due < self._due:
+            self._due = due
+            engine = self._readings.leases.engine
+            engine.clock.later(delay, partial(engine.service.put, partial(self._look, due)))
+
+    def _look(self, due: float) -> None:
+        if due != self._due:
+            return
+        self._due = float("inf")
+        if not self._runs:
+            return
+        readings, started = self._readings, seconds()
+        ttl = readings.leases.ledger.ttl
         try:
-            balance, mark = self._readings.glance()
-        except Exception:
+            balance = readings.glance(readings.timeout if ttl is None else ttl / 6)
+            mark = readings.leases.mark(readings.account, partial(self._show, balance))
+        except BalanceUnavailable:
             logging.getLogger("creditguard").debug("a reading of the watch failed", exc_info=True)
+        except LedgerError as error:
+            self._show(balance, None, error)
         else:
-            at = time.monotonic()
-            for run in runs:
-                self._show(run, balance, mark, at)
-        interval = min(run.interval for run in runs)
-        return max(interval - (time.monotonic() - started), interval / 2)
+            if mark is not PARKED:
+                self._show(balance, mark, None)
+        intervals = [run.interval for run in list(self._runs.values())]
+        if intervals:
+            self._look_in(max(min(intervals) - (seconds() - started), min(intervals) / 2))
 
-    @staticmethod
-    def _show(run: Watched, balance: Balance, mark: Mark | None, at: float) -> None:
-        try:
-            run.observe(balance, mark, at)
-        except Exception:
-            logging.getLogger("creditguard").exception("a run could not be watched")
-
-
-_watches: WeakValueDictionary[Readings, Watch] = WeakValueDictionary()
-
-
-def watch_of(readings: Readings) -> Watch:
-    """The one watch of these readings. It lives as long as somebody has it: a run, or the attendant."""
-    return _watches.get(readings) or _watches.setdefault(readings, Watch(readings))
+    def _show(self, balance: Balance, mark: Any, no_mark: Exception | None) -> None:
+        at = time.monotonic()
+        for run in list(self._runs.values()):
+            try:
+                run.observe(balance, None if no_mark else mark, at)
+            except Exception:
+                logging.getLogger("creditguard").exception("a run could not be watched")

@@ -1,42 +1,38 @@
-"""`guard`: the public face. Turns its arguments and the settings into a plan, and runs it around a block or a function."""
+"""`guard`: the public face. Turns its options and the settings into a plan, and runs it around a block or a function."""
 
 from __future__ import annotations
 
+import functools
 import os
-import sys
-from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from decimal import Decimal
-from importlib import import_module
-from types import TracebackType
-from typing import Any, ParamSpec, TypeVar
+from types import BuiltinFunctionType, FunctionType, MethodType, TracebackType
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from creditguard import settings as _settings
-from creditguard.engine.ports import Ports
+from creditguard.engine.engine import Engine, engine
+from creditguard.engine.performance import Parts
+from creditguard.engine.waiting import sender
 from creditguard.errors import ConfigurationError
+from creditguard.guarding import hosts
+from creditguard.guarding.entry import Entry
 from creditguard.guarding.run import Run, _stack
-from creditguard.guarding.wiring import runtime
-from creditguard.rules.amounts import Amount, rounded, to_credits
-from creditguard.rules.ports import BalanceSource, EventSink, Ledger
-from creditguard.rules.report import outcome_of
-from creditguard.rules.values import Admission, Label, OnOverrun, OnShort, Plan
-from creditguard.settings import (
-    Settings,
-    parse_name,
-    parse_overrun,
-    parse_policy,
-    parse_seconds,
-    parse_settle,
-    parse_thresholds,
-)
-from creditguard.sinks.host import HostSink
+from creditguard.guarding.wiring import wire
+from creditguard.rules.amounts import ZERO, Amount, rounded, to_credits
+from creditguard.rules.arguments import parse_name
+from creditguard.rules.ports import EventSink
+from creditguard.rules.values import Admission, Plan
+from creditguard.settings import CurrentSettings
+from creditguard.settings.options import Options
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from creditguard.settings.options import GuardOptions
 
 P = ParamSpec("P")
 R = TypeVar("R")
-
-_SINK = HostSink()
-_THRESHOLDS = (0.5, 0.8, 1.0)
-_SHARES = parse_thresholds(_THRESHOLDS, "thresholds")
 
 
 class guard:  # noqa: N801 - read at its place of use: `with guard(...)`, `@guard(...)`
@@ -72,9 +68,13 @@ class guard:  # noqa: N801 - read at its place of use: `with guard(...)`, `@guar
                     `creditguard.drift` event; a credit or 1 % of what was recorded, whichever is more, if left out
     labels          the caller's own words for the events, by name
     max_age         seconds for which a balance read by another process may serve the admission (default 0: read it)
+    wait            seconds to wait for room while the run is short, asking again every `min_interval`; it holds its budget the
+                    moment that it fits. 0 (the default): it is refused at once
+    shrink          whether the hold shrinks by what the run records: safe where the source shows a debit before the job can
+                    record it, which the source says if this is left out
     sink            where events go; the host program's log if left out
 
-    Settings left out come from the environment and the settings file (docs/settings.md), when a run starts.
+    Options left out come from the environment and the settings file (docs/settings.md), when a run starts.
 
     Starting a run raises InsufficientCredits, BalanceUnavailable (AuthenticationError, RateLimited, SourceError,
     UnexpectedResponse), LedgerUnavailable, or ConfigurationError; then the job has not started. Whatever the job raises
@@ -83,53 +83,16 @@ class guard:  # noqa: N801 - read at its place of use: `with guard(...)`, `@guar
     One guard may be entered many times, at once and nested, by threads and by tasks: each entry is a run of its own.
     """
 
-    def __init__(
-        self,
-        name: str | None = None,
-        *,
-        budget: Amount | Callable[..., Amount] | None = None,
-        on_short: OnShort | None = None,
-        on_unreadable: OnShort | None = None,
-        keep: Amount | None = None,
-        source: str | BalanceSource | None = None,
-        ledger: str | Ledger | None = None,
-        account: str | None = None,
-        settle: float | str | None = None,
-        watch: float | None = None,
-        thresholds: Iterable[Amount] = _THRESHOLDS,
-        on_overrun: OnOverrun = "warn",
-        stop_below: Amount | None = None,
-        min_interval: float | None = None,
-        drift_tolerance: Amount | None = None,
-        labels: Mapping[str, Label] | None = None,
-        max_age: float | None = None,
-        sink: EventSink | None = None,
-    ) -> None:
+    def __init__(self, name: str | None = None, **options: Unpack[GuardOptions]) -> None:
         if callable(name):
             raise TypeError("write @guard(budget=...), with its budget, not @guard")
-        self._name = None if name is None else parse_name(name, "name")
-        self._budget: Decimal | Callable[..., Amount] | None = (
-            budget if budget is None or callable(budget) else rounded(to_credits(budget))
-        )
-        self._on_short = None if on_short is None else parse_policy(on_short, "on_short")
-        self._on_unreadable = None if on_unreadable is None else parse_policy(on_unreadable, "on_unreadable")
-        self._keep = None if keep is None else rounded(to_credits(keep, "keep", negative=True))
-        self._source = source
-        self._ledger = ledger
-        self._account = None if account is None else parse_name(account, "account")
-        self._settle = None if settle is None else parse_settle(settle, "settle")
-        self._watch = 0.0 if watch is None else parse_seconds(watch, "watch")
-        self._thresholds = _SHARES if thresholds is _THRESHOLDS else parse_thresholds(thresholds, "thresholds")
-        self._on_overrun = parse_overrun(on_overrun, "on_overrun")
-        self._stop_below = None if stop_below is None else to_credits(stop_below, "stop_below", negative=True)
-        if self._stop_below is not None and not self._watch:
-            raise ConfigurationError("stop_below needs watch=..., the seconds between readings", "stop_below")
-        self._min_interval = None if min_interval is None else parse_seconds(min_interval, "min_interval")
-        self._drift_tolerance = None if drift_tolerance is None else to_credits(drift_tolerance, "drift_tolerance")
-        self._max_age = None if max_age is None else parse_seconds(max_age, "max_age")
-        self._labels = dict(labels or {})
-        self._sink: EventSink = sink or _SINK
-        self._open: list[Run] = []
+        try:
+            self._name = None if name is None else parse_name(name, "name")
+            self._options = Options.of(options)
+        except ConfigurationError as error:
+            raise hosts.here().refused(error) from None
+        self._laid: _Laid | None = None
+        self._open: dict[Run, Entry] = {}
 
     def __repr__(self) -> str:
         return f"<guard {self._name or 'of a function'}>"
@@ -139,61 +102,58 @@ class guard:  # noqa: N801 - read at its place of use: `with guard(...)`, `@guar
         from creditguard.guarding.wrap import wrap
 
         _refuse_what_is_no_function(function)
-        name = self._name or getattr(function, "__name__", type(function).__name__)
-        return wrap(function, lambda args, kwargs: self.new_run(name, args, kwargs))
+        name = getattr(function, "__name__", type(function).__name__)
+        return wrap(function, functools.partial(self._entry, name))
 
-    def new_run(
+    def _entry(
         self, name: str | None = None, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Run:
-        """A run that has not been opened. For integrations; `name`, `args` and `kwargs` are those of a decorated call."""
-        settings = _settings.current()
-        job = self._name or name or "unnamed"
-        wiring = runtime.wire(settings, self._sink, source=self._source, ledger=self._ledger, account=self._account)
-        on_short = self._on_short or settings.on_short
-        settle = settings.settle if self._settle is None else self._settle
-        plan = Plan(
+    ) -> Entry:
+        """An entering to come; `name`, `args` and `kwargs` are those of a decorated call."""
+        return Entry(self._run(name, args, kwargs))
+
+    def _run(self, name: str | None = None, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None) -> Run:
+        host = hosts.here()
+        try:
+            return self._run_in(host, name, args, kwargs or {})
+        except ConfigurationError as error:
+            raise host.refused(error) from None
+
+    def _run_in(self, host: hosts.Host, name: str | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Run:
+        settings, process = _settings.current(), engine()
+        laid = self._laid
+        if laid is None or not laid.holds_for(settings, process):
+            laid = self._laid = _Laid(settings, process, self._options)
+        job = self._name or name or host.job or "unnamed"
+        plan = replace(
+            laid.plan,
             run_id=os.urandom(10).hex(),
             job=job,
-            account=wiring.account,
-            source=wiring.source,
-            unit=wiring.unit,
-            budget=self._budget_for(job, settings, args, kwargs or {}),
-            keep=settings.keep if self._keep is None else self._keep,
-            on_short=on_short,
-            on_unreadable=self._on_unreadable or settings.on_unreadable or on_short,
-            ledger_optional=wiring.ledger_optional,
-            max_age=settings.max_age if self._max_age is None else self._max_age,
-            settle=settle.seconds,
-            settle_stable=settle.stable,
-            min_interval=settings.min_interval if self._min_interval is None else self._min_interval,
-            drift_tolerance=self._drift_tolerance,
-            watch=self._watch,
-            thresholds=self._thresholds,
-            on_overrun=self._on_overrun,
-            stop_below=self._stop_below,
-            labels=self._labels,
+            budget=self._budget_for(job, settings, args, kwargs),
+            labels={**host.labels, **laid.plan.labels},
         )
-        return self._make_run(plan, wiring.ports)
-
-    def _make_run(self, plan: Plan, ports: Ports) -> Run:
-        """For guards of other kinds, whose runs know more. In a task of Airflow that is every guard: it takes its labels from
-        there, is settled when the task is killed, and is not retried when short."""
-        if "airflow" in sys.modules:
-            with suppress(ImportError):  # an Airflow without what the extra needs
-                run: Run = import_module("creditguard.airflow.runs").make_run(plan, ports)
-                return run
-        return Run(plan, ports)
+        parts = laid.parts if host is hosts.PLAIN else replace(laid.parts, sink=host.sink(laid.parts.sink))
+        return Run(plan, parts, process, host)
 
     def ask(self) -> Admission:
         """The pre-flight question alone, holds of others included; takes no hold. `refusal` says why a run would not start."""
-        return self.new_run().ask()
+        life = self._run()._life
+        life.entering.wait(life.hand_over(question=True))
+        if not life.entering.delivered:
+            life.entering.wait(life.late())
+        return life.admitted()
 
     async def aask(self) -> Admission:
         """As `ask`, without blocking the event loop."""
-        return await self.new_run().aask()
+        life = self._run()._life
+        await life.entering.await_(life.hand_over(sender(life.engine.service), question=True))
+        if not life.entering.delivered:
+            await life.entering.await_(life.late())
+        return life.admitted()
 
-    def _budget_for(self, job: str, settings: Settings, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Decimal:
-        budget = self._budget
+    def _budget_for(
+        self, job: str, settings: CurrentSettings, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Decimal:
+        budget = self._options.budget
         if callable(budget):
             return rounded(to_credits(budget(*args, **kwargs), "the budget that budget() worked out"))
         if budget is None:
@@ -206,55 +166,122 @@ class guard:  # noqa: N801 - read at its place of use: `with guard(...)`, `@guar
     # Entering. Which run an exit belongs to is looked up in the context (thread or task) first: there runs nest. A guard
     # that is left in another context than it was entered in (a fixture, an exit stack) closes its latest open run.
 
-    def _entered(self, run: Run) -> Run:
-        self._open.append(run)
-        _stack.set((*(other for other in _stack.get() if other.report is None), run))
-        return run
+    def _keep(self, entry: Entry) -> None:
+        self._open[entry.run] = entry
+        _stack.set((*(run for run in _stack.get() if not run._life.over), entry.run))
 
-    def _left(self) -> Run:
-        stack = _stack.get()
-        run = next((run for run in reversed(stack) if run in self._open), None)
-        if run is None:
-            return self._open.pop()
-        _stack.set(tuple(other for other in stack if other is not run))
-        self._open.remove(run)
-        return run
+    def _latest(self) -> Entry:
+        for run in reversed(_stack.get()):
+            if run in self._open:
+                return self._open[run]
+        entries = list(self._open.values())
+        return next((entry for entry in reversed(entries) if not entry.run._life.over), entries[-1])
+
+    def _let_go(self, entry: Entry) -> None:
+        self._open.pop(entry.run, None)
+        _stack.set(tuple(run for run in _stack.get() if run is not entry.run))
 
     def __enter__(self) -> Run:
-        run = self.new_run()
-        run.open()
-        return self._entered(run)
+        entry = None
+        try:
+            entry = self._entry()
+            run = entry.__enter__()
+            self._keep(entry)
+        except BaseException:
+            if entry:
+                entry.gone()
+            raise
+        return run
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self._left().close(outcome_of(error))
+        try:
+            entry = self._latest()
+            entry.__exit__(kind, error, traceback)
+            self._let_go(entry)
+        except BaseException:
+            self._latest().gone()
+            raise
 
     async def __aenter__(self) -> Run:
-        run = self.new_run()
-        await run.aopen()
-        scope = run.begin_scope()
-        if scope:
-            scope.__enter__()
-        return self._entered(run)
+        entry = None
+        try:
+            entry = self._entry()
+            run = await entry.__aenter__()
+            scope = run._begin_scope()
+            if scope:
+                scope.__enter__()
+            self._keep(entry)
+        except BaseException:
+            if entry:
+                entry.gone()
+            raise
+        return run
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        run = self._left()
-        stop = run.leave_scope(kind, error, traceback)
-        await run.aclose(outcome_of(stop or error))
+        stop: BaseException | None = None
+        try:
+            entry = self._latest()
+            stop = entry.run._leave_scope(kind, error, traceback)
+            await entry.__aexit__(type(stop) if stop else kind, stop or error, traceback)
+            self._let_go(entry)
+        except BaseException:
+            self._latest().gone()
+            raise
         if stop:
             raise stop from error
 
 
+def extend_run(run_id: str, by: Amount, budget: Amount, sink: EventSink | None = None) -> None:
+    """Ask for more for a run of another process, of which this one is a part. `budget` is what it has.
+
+    Raises InsufficientCredits, BalanceUnavailable or LedgerError, and then nothing has changed.
+    """
+    life = guard("extend", budget=budget, sink=sink)._run()._life
+    life.adopt(run_id)
+    ticket, at_most = life.ask_for_more(to_credits(by, "extend"))
+    ticket.wait(at_most)
+    life.answer(ticket)
+
+
+class _Laid:
+    """Options as they lie over the settings of a moment, and the parts that follow from both: the same for run after run."""
+
+    def __init__(self, settings: CurrentSettings, process: Engine, options: Options) -> None:
+        wiring = wire(process, settings, options)
+        self._holds_for = settings, process, process.without_default_ledger
+        self.parts: Parts = wiring.parts
+        self.plan = Plan(
+            run_id="",
+            job="",
+            account=wiring.account,
+            source=wiring.source,
+            unit=wiring.unit,
+            budget=ZERO,
+            ledger_optional=wiring.ledger_optional,
+            **options.over(settings, debits_at_once=getattr(wiring.parts.readings.source, "debits_at_once", False)),
+        )
+
+    def holds_for(self, settings: CurrentSettings, process: Engine) -> bool:
+        """Whether nothing has changed since."""
+        before, engine_before, without_default_ledger = self._holds_for
+        return (
+            before is settings and engine_before is process and without_default_ledger is process.without_default_ledger
+        )
+
+
 def _refuse_what_is_no_function(function: object) -> None:
-    """Tell the mistakes that would otherwise show only when money is gone: a guard around a task object runs when the task
-    is *defined*, and one around a class or a classmethod object guards nothing."""
-    module = type(function).__module__
-    for engine in ("airflow", "prefect"):
-        if module == engine or module.startswith(f"{engine}."):
-            raise TypeError(f"the order is @task (or @flow) over @guard: this guard was handed {engine}'s own object")
+    """Tell the mistakes that would otherwise show only when money is gone: a guard around a task object runs when the task is
+    *defined* or sent, or never, and one around a class or a classmethod object guards nothing."""
+    if isinstance(function, (FunctionType, MethodType, BuiltinFunctionType, functools.partial)):
+        return
+    engine_of = type(function).__module__.partition(".")[0]
     if isinstance(function, type) or not callable(function):
         kind = "a class" if isinstance(function, type) else type(function).__name__
         raise TypeError(f"guard wraps functions, not {kind}; put @classmethod and the like above @guard")
+    raise TypeError(
+        f"guard wraps plain functions, and this is {engine_of}'s own {type(function).__name__}: the order is @task over @guard"
+    )

@@ -12,75 +12,53 @@ import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
+from creditguard.guarding.entry import Entry
 from creditguard.guarding.run import Run, current
-from creditguard.rules.report import outcome_of
 
 P = ParamSpec("P")
 R = TypeVar("R")
-NewRun: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], Run]
+NewEntry: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], Entry]
 
 
-def wrap(function: Callable[P, R], new_run: NewRun) -> Callable[P, R]:
+def wrap(function: Callable[P, R], new_entry: NewEntry) -> Callable[P, R]:
     """A function like `function` (name, signature, kind, types), each of whose calls is a run of its own.
 
-    `new_run` gets the arguments of the call. A generator's run starts with its first item, and lasts until it ends or is
+    `new_entry` gets the arguments of the call. A generator's run starts with its first item, and lasts until it ends or is
     closed.
     """
     if inspect.isasyncgenfunction(function):
-        wrapper = _async_generator(function, new_run)
+        wrapper = _async_generator(function, new_entry)
     elif inspect.isgeneratorfunction(function):
-        wrapper = _generator(function, new_run)
+        wrapper = _generator(function, new_entry)
     elif inspect.iscoroutinefunction(function):
-        wrapper = _coroutine(function, new_run)
+        wrapper = _coroutine(function, new_entry)
     else:
-        wrapper = _function(function, new_run)
+        wrapper = _function(function, new_entry)
     guarded: Callable[P, R] = functools.wraps(function)(wrapper)
     return guarded
 
 
-def _function(function: Callable[..., Any], new_run: NewRun) -> Callable[..., Any]:
+def _function(function: Callable[..., Any], new_entry: NewEntry) -> Callable[..., Any]:
     def wrapper(*args: Any, **kwargs: Any) -> Any:
-        run = new_run(args, kwargs)
-        run.open()
-        try:
-            with current(run):
-                result = function(*args, **kwargs)
-        except BaseException as error:
-            run.close(outcome_of(error))
-            raise
-        run.close("succeeded")
-        return result
+        with new_entry(args, kwargs) as run, current(run):
+            return function(*args, **kwargs)
 
     return wrapper
 
 
-def _coroutine(function: Callable[..., Awaitable[Any]], new_run: NewRun) -> Callable[..., Any]:
+def _coroutine(function: Callable[..., Awaitable[Any]], new_entry: NewEntry) -> Callable[..., Any]:
     async def wrapper(*args: Any, **kwargs: Any) -> Any:
-        run = new_run(args, kwargs)
-        await run.aopen()
-        try:
-            with current(run), run.stoppable():
-                result = await function(*args, **kwargs)
-        except BaseException as error:
-            await run.aclose(outcome_of(error))
-            raise
-        await run.aclose("succeeded")
-        return result
+        async with new_entry(args, kwargs) as run:
+            with current(run), run._stoppable():
+                return await function(*args, **kwargs)
 
     return wrapper
 
 
-def _generator(function: Callable[..., Generator[Any, Any, Any]], new_run: NewRun) -> Callable[..., Any]:
+def _generator(function: Callable[..., Generator[Any, Any, Any]], new_entry: NewEntry) -> Callable[..., Any]:
     def wrapper(*args: Any, **kwargs: Any) -> Generator[Any, Any, Any]:
-        run = new_run(args, kwargs)
-        run.open()
-        try:
-            result = yield from _steps(function(*args, **kwargs), run)
-        except BaseException as error:
-            run.close(outcome_of(error))
-            raise
-        run.close("succeeded")
-        return result
+        with new_entry(args, kwargs) as run:
+            return (yield from _steps(function(*args, **kwargs), run))
 
     return wrapper
 
@@ -88,7 +66,7 @@ def _generator(function: Callable[..., Generator[Any, Any, Any]], new_run: NewRu
 def _steps(inner: Generator[Any, Any, Any], run: Run) -> Generator[Any, Any, Any]:
     step: Callable[[], Any] = inner.__next__
     while True:
-        if run.stopped and (stop := run.thrown()):
+        if run.stopped and (stop := run._life.stopping.thrown()):
             step = functools.partial(inner.throw, stop)
         try:
             with current(run):
@@ -107,21 +85,19 @@ def _steps(inner: Generator[Any, Any, Any], run: Run) -> Generator[Any, Any, Any
             step = functools.partial(inner.send, sent)
 
 
-def _async_generator(function: Callable[..., AsyncGenerator[Any, Any]], new_run: NewRun) -> Callable[..., Any]:
+def _async_generator(function: Callable[..., AsyncGenerator[Any, Any]], new_entry: NewEntry) -> Callable[..., Any]:
     async def wrapper(*args: Any, **kwargs: Any) -> AsyncGenerator[Any, Any]:
-        run = new_run(args, kwargs)
-        await run.aopen()
-        try:
+        async with new_entry(args, kwargs) as run:
             inner = function(*args, **kwargs)
             step: Callable[[], Awaitable[Any]] = inner.__anext__
             while True:
-                if run.stopped and (stop := run.thrown()):
+                if run.stopped and (stop := run._life.stopping.thrown()):
                     step = functools.partial(inner.athrow, stop)
                 try:
-                    with current(run), run.stoppable():
+                    with current(run), run._stoppable():
                         item = await step()
                 except StopAsyncIteration:
-                    break
+                    return
                 try:
                     sent = yield item
                 except GeneratorExit:
@@ -132,9 +108,5 @@ def _async_generator(function: Callable[..., AsyncGenerator[Any, Any]], new_run:
                     step = functools.partial(inner.athrow, error)
                 else:
                     step = functools.partial(inner.asend, sent)
-        except BaseException as error:
-            await run.aclose(outcome_of(error))
-            raise
-        await run.aclose("succeeded")
 
     return wrapper

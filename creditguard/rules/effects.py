@@ -5,12 +5,12 @@ A flow is a generator: it yields an effect and is sent the outcome, or is thrown
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from creditguard.rules.events import Event
 from creditguard.rules.report import Report
-from creditguard.rules.values import Grant, Hold, Mark, Reading
+from creditguard.rules.values import Grant, Hold, LiveHold, Mark, Reading
 
 T = TypeVar("T")
 
@@ -52,6 +52,20 @@ class Reserve(NamedTuple):
     mark: Mark | None
 
 
+class Extend(NamedTuple):
+    """Add `by` micro-credits to the run's hold."""
+
+    run_id: str
+    by: int
+    available: int | None
+    mark: Mark | None
+
+
+class SetLagging(NamedTuple):
+    account: str
+    lagging: bool
+
+
 class Sweep(NamedTuple):
     account: str
 
@@ -61,15 +75,27 @@ class Release(NamedTuple):
 
 
 class Settle(NamedTuple):
+    """Release the run's hold, if there is one, and file its report."""
+
     report: Report
+
+
+class Deliver(NamedTuple):
+    """What the caller waits for is there; what is still to be done concerns it no more."""
+
+    outcome: object
 
 
 class Emit(NamedTuple):
     event: Event
 
 
-LedgerEffect: TypeAlias = "TakeMark | Reserve | Sweep | Release | Settle | Recent | Publish"
-Effect: TypeAlias = "Now | Sleep | Read | Emit | LedgerEffect"
+class CutShort(Exception):
+    """Nobody waits for the outcome any more: give back what was taken, and end."""
+
+
+LedgerEffect: TypeAlias = "TakeMark | Reserve | Extend | SetLagging | Sweep | Release | Settle | Recent | Publish"
+Effect: TypeAlias = "Now | Sleep | Read | Emit | Deliver | LedgerEffect"
 Flow: TypeAlias = Generator[Effect, Any, T]
 
 
@@ -106,8 +132,17 @@ def reserve(hold: Hold, *, available: int | None, mark: Mark | None) -> Flow[Gra
     return grant
 
 
-def sweep(account: str) -> Flow[int]:
-    freed: int = yield Sweep(account)
+def extend_hold(run_id: str, by: int, *, available: int | None, mark: Mark | None) -> Flow[Grant]:
+    grant: Grant = yield Extend(run_id, by, available, mark)
+    return grant
+
+
+def set_lagging(account: str, *, lagging: bool) -> Flow[None]:
+    yield SetLagging(account, lagging)
+
+
+def sweep(account: str) -> Flow[Sequence[LiveHold]]:
+    freed: Sequence[LiveHold] = yield Sweep(account)
     return freed
 
 
@@ -121,3 +156,7 @@ def settle(report: Report) -> Flow[None]:
 
 def emit(event: Event) -> Flow[None]:
     yield Emit(event)
+
+
+def deliver(outcome: object) -> Flow[None]:
+    yield Deliver(outcome)

@@ -10,9 +10,9 @@ from decimal import Decimal
 from typing import Literal, NamedTuple, TypeAlias
 
 from creditguard.errors import BalanceUnavailable, CreditGuardError, LedgerError
-from creditguard.rules.amounts import to_json
+from creditguard.rules.amounts import from_micro, to_json
 from creditguard.rules.report import Report
-from creditguard.rules.values import Admission, Plan, SpentBasis
+from creditguard.rules.values import Admission, LiveHold, Plan, SpentBasis
 
 SCHEMA = 1
 
@@ -27,6 +27,9 @@ THRESHOLD = "creditguard.threshold"
 OVERRUN = "creditguard.overrun"
 DRIFT = "creditguard.drift"
 FINISHED = "creditguard.finished"
+EXTENDED = "creditguard.extended"
+ABANDONED = "creditguard.abandoned"
+LAGGING = "creditguard.lagging"
 
 Level: TypeAlias = Literal["info", "warning", "error"]
 Stage: TypeAlias = Literal["before", "after"]
@@ -82,9 +85,27 @@ def refused(admission: Admission) -> Event:
     return Event(REFUSED, "error", _run_fields(admission.plan, admission))
 
 
-def waiting(refusal: Event) -> Event:
-    """Short of credits for now: not started yet, to be asked again. With the fields of the refusal that it stands for."""
-    return Event(WAITING, "info", refusal.fields)
+def waiting(admission: Admission, error: CreditGuardError | None = None) -> Event:
+    """Short of credits for now, or not answered: not started yet, to be asked again."""
+    fields = _run_fields(admission.plan, admission)
+    return Event(WAITING, "info", fields | {"reason": str(error) if error else None})
+
+
+def as_waiting(refusal: Event) -> Event:
+    """The event of a refusal that is not the last word: somebody else waits, and asks again."""
+    return Event(WAITING, "info", {**refusal.fields, "reason": None})
+
+
+def extended(admission: Admission, by: Decimal) -> Event:
+    """The run was admitted for more."""
+    return Event(EXTENDED, "info", _run_fields(admission.plan, admission) | {"extended_by": to_json(by)})
+
+
+def lagging(admission: Admission, lost: Decimal | None, recorded: Decimal | None, *, lagging: bool) -> Event:
+    """The account shows debits late, or has been seen to agree again."""
+    said = f"it lost {to_json(lost)}, and {to_json(recorded)} were recorded"
+    fields = _run_fields(admission.plan, admission) | {"lagging": lagging, "reason": said}
+    return Event(LAGGING, "warning" if lagging else "info", fields)
 
 
 def _failure(error: CreditGuardError, policy: Policy, stage: Stage) -> dict[str, object]:
@@ -104,13 +125,34 @@ def ledger_unavailable(admission: Admission, error: LedgerError, policy: Policy,
     return Event(LEDGER_UNAVAILABLE, "error" if policy == "abort" else "warning", fields)
 
 
+def abandoned(live: LiveHold, plan: Plan) -> Event:
+    """The process of another run died, and its hold was freed by the run of this plan: its report is missing."""
+    hold = live.hold
+    fields: dict[str, object] = {
+        "schema": SCHEMA,
+        "run_id": hold.id,
+        "job": hold.job,
+        "account": hold.account,
+        "source": plan.source,
+        "unit": plan.unit,
+        "budget": None if live.budget is None else to_json(from_micro(live.budget)),
+        "held": to_json(from_micro(hold.amount)),
+        "balance_before": None if hold.balance is None else to_json(from_micro(hold.balance)),
+        "since": live.since.isoformat(timespec="seconds"),
+        "host": live.owner.host,
+        "pid": live.owner.pid,
+        "labels": dict(hold.labels),
+    }
+    return Event(ABANDONED, "warning", fields)
+
+
 def lease_lost(admission: Admission, error: LedgerError) -> Event:
     """The hold lapsed while the job ran: others may have been admitted against the same credits."""
     fields = _run_fields(admission.plan, admission) | {"reason": str(error), "ledger": error.ledger}
     return Event(LEASE_LOST, "error", fields)
 
 
-class Meter(NamedTuple):
+class SpentNow(NamedTuple):
     """What the watch knows of a run at one time: the fields that its events share."""
 
     spent: Decimal | None
@@ -135,13 +177,13 @@ class Meter(NamedTuple):
         }
 
 
-def threshold(admission: Admission, share: Decimal, meter: Meter) -> Event:
+def threshold(admission: Admission, share: Decimal, now: SpentNow) -> Event:
     """The run has spent that share of its budget."""
-    fields = _run_fields(admission.plan, admission) | {"threshold": to_json(share)} | meter.fields()
+    fields = _run_fields(admission.plan, admission) | {"threshold": to_json(share)} | now.fields()
     return Event(THRESHOLD, "warning", fields)
 
 
-def overrun(admission: Admission, cause: Cause, meter: Meter, *, stopping: bool) -> Event:
+def overrun(admission: Admission, cause: Cause, now: SpentNow, *, stopping: bool) -> Event:
     """The run has spent more than its budget (as sure as `spent_basis` says), or the account is below `stop_below`."""
     plan = admission.plan
     fields = _run_fields(plan, admission) | {
@@ -149,7 +191,7 @@ def overrun(admission: Admission, cause: Cause, meter: Meter, *, stopping: bool)
         "stop_below": to_json(plan.stop_below),
         "stopping": stopping,
     }
-    return Event(OVERRUN, "warning", fields | meter.fields())
+    return Event(OVERRUN, "warning", fields | now.fields())
 
 
 def drift(admission: Admission, report: Report) -> Event:

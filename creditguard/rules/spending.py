@@ -109,24 +109,6 @@ class Alarms(NamedTuple):
     low: bool = False
     """Less is left on the account than must be."""
 
-    def without(self, said: Alarms) -> Alarms:
-        """What has not been said. A bound is not worth a word any more once the thing itself was said."""
-        return Alarms(
-            tuple(each for each in self.thresholds if each not in said.thresholds),
-            self.over_bound and not (said.over_bound or said.over_budget),
-            self.over_budget and not said.over_budget,
-            self.low and not said.low,
-        )
-
-    def together(self, other: Alarms) -> Alarms:
-        """Both."""
-        return Alarms(
-            (*self.thresholds, *other.thresholds),
-            self.over_bound or other.over_bound,
-            self.over_budget or other.over_budget,
-            self.low or other.low,
-        )
-
 
 def alarms(plan: Plan, now: Spending, balance_now: Decimal | None) -> Alarms:
     """All that there is to say by now."""

@@ -18,7 +18,7 @@ def airflows_handler(airflow, gateway, monkeypatch: pytest.MonkeyPatch) -> Itera
     """As in a task of Airflow 3, whose handler calls `on_kill` and returns; what it was called with."""
     called: list[int] = []
     task = SimpleNamespace(dag_id="dag", task_id="task", run_id="run", try_number=1, map_index=-1)
-    monkeypatch.setattr("creditguard.airflow.runs.current_context", lambda: {"ti": task})
+    monkeypatch.setattr("creditguard.airflow.host.current_context", lambda: {"ti": task})
     before = signal.signal(signal.SIGTERM, lambda number, _: called.append(number))
     yield called
     signal.signal(signal.SIGTERM, before)
@@ -59,17 +59,25 @@ def test_a_gateway_that_hangs_does_not_keep_the_hold(airflows_handler, gateway, 
     assert holds() == []
 
 
-def test_a_lock_that_the_job_holds_is_no_deadlock(airflows_handler, holds) -> None:
+def test_a_lock_of_the_log_that_the_job_holds_is_no_deadlock(airflows_handler, holds) -> None:
     from creditguard.airflow import guard
 
-    with pytest.raises(SystemExit), guard("job", budget=3, conn_id="apimall_default") as run:
-        run._ports.leases._lock.acquire()
-        try:
-            terminate()
-        finally:
-            run._ports.leases._lock.release()
+    seen, lock = [], threading.Lock()
+
+    class Log:
+        """As every log of Python is: one writer at a time, and the signal comes while the job is the one."""
+
+        def emit(self, event) -> None:
+            with lock:
+                seen.append(event.name)
+
+    with pytest.raises(SystemExit), guard("job", budget=3, conn_id="apimall_default", sink=Log()) as run, lock:
+        began = time.monotonic()
+        terminate()
+    assert time.monotonic() - began < 3.5
     assert run.report.outcome == "cancelled"
     assert holds() == []
+    assert seen == ["creditguard.admitted", "creditguard.finished"]
 
 
 def test_nested_runs_and_those_of_threads_are_settled(airflows_handler, holds) -> None:

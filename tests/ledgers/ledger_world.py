@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from itertools import count
@@ -66,22 +66,38 @@ class Clock:
 
 
 class ServerClock(Clock):
-    """The same in a table, for a clock that the server asks."""
-
-    SQL = "clock_timestamp() + (SELECT skew FROM public.test_clock) * interval '1 second'"
+    """The same of a server and its clients: the function that the server asks is replaced."""
 
     def __init__(self, server: Server) -> None:
         super().__init__()
         self._server = server
-        server.execute("CREATE TABLE IF NOT EXISTS public.test_clock AS SELECT 0.0 AS skew")
-        self.forward(0)
+        ledger = PostgresLedger(server.url)
+        ledger.init()
+        ledger.close()
+
+        self.jumped = 0.0
 
     def forward(self, seconds: float) -> None:
         super().forward(seconds)
-        self._server.execute("UPDATE public.test_clock SET skew = %s", self.skew)
+        self.jump(0)
+
+    def jump(self, seconds: float) -> None:
+        """Somebody sets the server's clock. Nobody else's moves."""
+        self.jumped += seconds
+        self._server.execute(
+            f"""CREATE OR REPLACE FUNCTION creditguard.clock() RETURNS timestamptz LANGUAGE sql VOLATILE
+            AS 'SELECT pg_catalog.clock_timestamp() + interval ''{self.skew + self.jumped} seconds'' '"""
+        )
 
 
 AnyLedger = SqliteLedger | PostgresLedger
+
+
+def ledger_at(url: str, **options: Any) -> AnyLedger:
+    """As `open_ledger`, with options."""
+    if url.startswith("sqlite:///"):
+        return SqliteLedger(url.removeprefix("sqlite:///"), **options)
+    return PostgresLedger(url, **options)
 
 
 @dataclass
@@ -101,10 +117,9 @@ class Backend:
         return ledger
 
     def make(self, **options: Any) -> AnyLedger:
-        options = {"is_dead": lambda owner: owner.id in self.dead or is_dead(owner), **options}
-        if self.kind == "sqlite":
-            return SqliteLedger(self.url.removeprefix("sqlite:///"), skew=lambda: self.clock.skew, **options)
-        return PostgresLedger(self.url, clock=ServerClock.SQL, **options)
+        skew, dead = (lambda: self.clock.skew), (lambda owner: owner.id in self.dead or is_dead(owner))
+        options = {"skew": skew, "is_dead": dead, **options}
+        return ledger_at(self.url, **options)
 
 
 _owners = count(1)
@@ -121,13 +136,13 @@ def new_owner(**what: Any) -> Owner:
 class Agent:
     """Another process that does to a ledger what it is told; see agent.py."""
 
-    def __init__(self, url: str, *options: str) -> None:
+    def __init__(self, url: str, *options: str, within: Sequence[str] = (), **environment: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "error", str(HERE / "agent.py"), url, *options],
+            [*within, sys.executable, "-W", "error", str(HERE / "agent.py"), url, *options],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         )
         self.pid: int = self.ask("pid")
 

@@ -121,7 +121,7 @@ def test_a_flow_ends_as_its_gate_says(api, gateway, calls, on_short, kind, name,
     assert (state.type.value, state.name) == (kind, name)
     stored = api.flow_run(state.state_details.flow_run_id)["state"]
     assert (stored["type"], stored["name"]) == (kind, name)
-    assert "needs 500 credits, has 120, short by 380" in stored["message"]
+    assert "needs 500 credits, 120 are free" in stored["message"]
 
 
 @pytest.mark.parametrize(("on_short", "kind", "name"), ENDINGS)
@@ -148,7 +148,7 @@ def test_a_gate_as_a_task_ends_as_it_was_told(api, gateway, calls, on_short, kin
 
     run = api.eventually(stored)
     assert (run["name"], run["state"]["type"]) == ("credit-gate-gated", kind)
-    assert "short by 380" in run["state"]["message"]
+    assert "120 are free" in run["state"]["message"]
 
 
 @pytest.mark.parametrize("gate", [credit_gate, credit_gate_task])
@@ -230,7 +230,7 @@ def test_a_guarded_flow_ends_as_it_was_told(api, gateway, calls, ending, kind, n
     assert (state.type.value, state.name) == (kind, name)
     stored = api.flow_run(state.state_details.flow_run_id)["state"]
     assert (stored["type"], stored["name"]) == (kind, name)
-    assert "short by 380" in stored["message"]
+    assert "120 are free" in stored["message"]
     assert len(calls) == (2 if ending == "fail" else 1)  # a flow has no retry condition: only Failed is retried
 
 

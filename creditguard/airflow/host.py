@@ -1,0 +1,45 @@
+"""How guarded runs behave in an Airflow task: labelled by it, not retried where that cannot help, settled when it is killed.
+
+`creditguard.guard` and `creditguard.airflow.guard` both come here, through `creditguard.guarding.hosts`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+from creditguard import settings
+from creditguard.airflow import kills
+from creditguard.airflow.context import current_context, job_name, labels
+from creditguard.airflow.errors import final
+from creditguard.airflow.masking import mask_settings
+from creditguard.errors import BudgetExceeded, CreditGuardError
+from creditguard.guarding.hosts import Host
+from creditguard.guarding.run import Run
+
+
+def here() -> TaskHost | None:
+    """The host of the task that this code runs in; None outside of one."""
+    context = current_context()
+    return None if context is None else TaskHost(context)
+
+
+class TaskHost(Host):
+    """One Airflow task."""
+
+    def __init__(self, context: Mapping[str, Any]) -> None:
+        self.job = job_name(context)
+        self.labels = labels(context)
+
+    def opening(self, run: Run) -> None:  # noqa: ARG002 - the host's signature
+        mask_settings(settings.current())
+        kills.watch()
+
+    def refused(self, error: CreditGuardError) -> CreditGuardError:
+        return final(error)
+
+    def exceeded(self, error: BudgetExceeded) -> BudgetExceeded:
+        return cast("BudgetExceeded", final(error))
+
+    def ended(self, run: Run) -> None:  # noqa: ARG002
+        kills.forget()

@@ -1,0 +1,188 @@
+"""The engine of this process: its threads, and what they keep between runs. A forked child has one of its own, and starts anew.
+
+Callers only hand a flow over, and wait. The threads are daemons; at the interpreter's end what is still open is closed, and what is
+owed gets a bounded time.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+from collections.abc import Callable, Hashable
+from functools import partial
+from queue import Empty, SimpleQueue
+from typing import TYPE_CHECKING
+
+from creditguard.engine.emitter import Emitter
+from creditguard.engine.leases import Leases
+from creditguard.engine.readings import Readings
+from creditguard.engine.service import Service
+from creditguard.engine.watch import Watch
+from creditguard.errors import LedgerError
+from creditguard.process.background import Clock, seconds
+from creditguard.rules.ports import BalanceSource, Ledger
+
+if TYPE_CHECKING:
+    from creditguard.engine.lifecycle import Lifecycle
+
+_PATIENCE_AT_EXIT = 5.0
+_PATIENCE_TO_FORK = 2.0
+
+
+class Engine:
+    """Threads, ledgers, readings and open runs of one process."""
+
+    def __init__(self) -> None:
+        self.pid: int = os.getpid()
+        self.service = Service()
+        self.clock = Clock()
+        self.emitter = Emitter(self.service)
+        self.runs: dict[str, Lifecycle] = {}
+        """The runs that have been handed over and have no report yet."""
+        self.readings_due: dict[int, float] = {}
+        """By service thread: until when the reading that it is at has to be back."""
+        self.without_default_ledger: bool = False
+        """The default ledger cannot be used here (no home, a read-only container): it is done without."""
+        self._leases: dict[Hashable, Leases] = {}
+        self._readings: dict[Hashable, Readings] = {}
+        self._watches: dict[Readings, Watch] = {}
+
+    def start(self) -> None:
+        """Start the threads, unless they run. Raises RuntimeError when the system has none to give: then try again later."""
+        self.clock.start()
+        self.service.start()
+
+    def works_here(self) -> bool:
+        """Whether the calling thread is one of the engine's own (a finalizer may run in any): then it must not wait for another."""
+        return any(threads.works_here() for threads in (self.service, self.clock))
+
+    # One of each for a process. Made without a lock: if two make one at once, the first to be put there serves both.
+
+    def leases_on(self, key: Hashable, make: Callable[[], Ledger], patience: float) -> Leases:
+        """The ledger that is known by `key`."""
+        return self._leases.get(key) or self._leases.setdefault(key, Leases(make(), self, patience))
+
+    def readings_of(self, source: BalanceSource, leases: Leases, account: str, timeout: float) -> Readings:
+        """The shared readings of an account."""
+        key = source, leases, account, timeout
+        return self._readings.get(key) or self._readings.setdefault(key, Readings(source, leases, account, timeout))
+
+    def watch_of(self, readings: Readings) -> Watch:
+        """The one watch of these readings."""
+        return self._watches.get(readings) or self._watches.setdefault(readings, Watch(readings))
+
+    def repeat(self, call: Callable[[], float | None], delay: float) -> None:
+        """Make the call in `delay` seconds, in a service thread, and again after as many seconds as it says; None for never."""
+
+        def work() -> None:
+            after = call()
+            if after is not None:
+                self.repeat(call, after)
+
+        self.clock.later(delay, partial(self.service.put, work))
+
+    def settle_open_runs(self, within: float) -> None:
+        """Close all open runs as cancelled, with one last reading each, all of it within so many seconds."""
+        ends = seconds() + within
+        runs = list(self.runs.values())
+        for run in runs:
+            run.end_early(within)
+        for run in runs:
+            if run.is_admitted:
+                run.leaving.wait(max(ends - seconds(), 0.0))
+
+    def close(self) -> None:
+        """The interpreter's end: no run stays open, and what is owed is given once more, within a bound."""
+        if self.pid != os.getpid():
+            return
+        ends = seconds() + _PATIENCE_AT_EXIT
+        for run in list(self.runs.values()):
+            self.service.put(run.vanish)
+        while seconds() < ends and (
+            self.runs or not self.emitter.idle() or any(each.owes for each in self._leases.values())
+        ):
+            _pause(0.005)
+        self.release_connections(max(ends - seconds(), 0.1))
+
+    def release_connections(self, within: float) -> list[SimpleQueue[None]]:
+        """Close the ledgers' connections between two verbs, and have the desks wait there. Whoever puts something into each
+        queue that is returned lets them go on; so does time. A ledger that is not through within so many seconds is passed over.
+        """
+        ends = seconds() + within
+        waiting = []
+        for leases in list(self._leases.values()):
+            if not leases.opened:
+                continue
+            closed: SimpleQueue[None] = SimpleQueue()
+            go_on: SimpleQueue[None] = SimpleQueue()
+            self.service.put(_closing(leases, closed, go_on))
+            waiting.append((leases, closed, go_on))
+        for _, closed, _ in waiting:
+            try:
+                closed.get(timeout=max(ends - seconds(), 0.0))
+            except Empty:
+                pass  # the child finds out by itself that it cannot use it
+        return [go_on for _, _, go_on in waiting]
+
+
+def _closing(leases: Leases, closed: SimpleQueue[None], go_on: SimpleQueue[None]) -> Callable[[], None]:
+    def verb() -> None:
+        leases.close()
+        closed.put(None)
+        try:
+            go_on.get(timeout=_PATIENCE_TO_FORK)
+        except Empty:
+            pass
+
+    def ask() -> None:
+        try:
+            leases.desk.ask(verb, lambda _, __: None)
+        except LedgerError:
+            pass
+
+    return ask
+
+
+def _pause(duration: float) -> None:
+    try:
+        SimpleQueue[None]().get(timeout=duration)
+    except Empty:
+        pass
+
+
+_engines: dict[int, Engine] = {}
+
+
+def engine() -> Engine:
+    """The engine of this process."""
+    pid = os.getpid()
+    return _engines.get(pid) or _engines.setdefault(pid, Engine())
+
+
+_forking: list[SimpleQueue[None]] = []
+
+
+def _before_fork() -> None:
+    found = _engines.get(os.getpid())
+    if found:
+        _forking.extend(found.release_connections(_PATIENCE_TO_FORK))
+
+
+def _after_fork_in_parent() -> None:
+    while _forking:
+        _forking.pop().put(None)
+
+
+def _after_fork_in_child() -> None:
+    _forking.clear()
+    _engines.clear()
+
+
+os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)
+
+
+@atexit.register
+def _at_exit() -> None:
+    found = _engines.get(os.getpid())
+    if found:
+        found.close()

@@ -1,0 +1,318 @@
+"""One run in the engine's keeping, from the moment that its admission is asked for until its report is filed.
+
+The upper half is the caller's side: it hands over, and waits. All that follows is done in service threads. Who is gone says so by
+putting `vanish` into the queue, once or more often and at any time: an admission is taken back, an open run is left as
+cancelled. `_ends` is a list of one; whoever pops it leaves the run, and so it is left once.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from contextvars import copy_context
+from dataclasses import replace
+from decimal import Decimal
+from functools import partial
+from typing import TypeAlias
+
+from creditguard.engine.engine import Engine
+from creditguard.engine.meter import Findings, Meter
+from creditguard.engine.performance import Parts, Performance
+from creditguard.engine.service import Call
+from creditguard.engine.stopping import Stopping
+from creditguard.engine.waiting import NoAnswerError, Ticket
+from creditguard.errors import CreditGuardError, LeaseLost, LedgerError, LedgerUnavailable
+from creditguard.rules import events
+from creditguard.rules.amounts import EXACT, ZERO, whole
+from creditguard.rules.flow import ask, enter, extend, leave
+from creditguard.rules.report import Report, make_report, refused
+from creditguard.rules.settling import Ending, Exit
+from creditguard.rules.values import Admission, Balance, Mark, Outcome, Plan
+
+_LAST_WORD = 2.0
+"""Seconds after the deadline in which the flow, told that it is late, decides by its policy."""
+_SHORT = 1.0
+"""Seconds for which a caller that was interrupted while it leaves waits for its report all the same."""
+_MOMENT = 0.01
+
+
+Put: TypeAlias = Callable[[Call], object]
+
+
+class Lifecycle:
+    """The engine's side of a run."""
+
+    def __init__(self, plan: Plan, parts: Parts, engine: Engine, stopping: Stopping) -> None:
+        self.plan = plan
+        self.parts = parts
+        self.engine = engine
+        self.meter = Meter(plan)
+        self.stopping = stopping
+        self.pending: int | None = None
+        self.lease_is_lost: bool = False
+        self.admission = Admission(plan, time.monotonic())
+        self.is_admitted: bool = False
+        self.entering: Ticket[Admission] = Ticket()
+        self.leaving: Ticket[Report] = Ticket()
+        self.report: Report | None = None
+        self.over: bool = False
+        """The job has ended; the report may still be on its way."""
+        self.backstop: object = None
+        """Keeps the weak reference that tells of a caller who vanished."""
+        self._lowest = plan.budget
+        self._context = copy_context()
+        self._performance: Performance[Admission] | Performance[Report] | None = None
+        self._gone = False
+        self._is_alone = False
+        self._ends = [True]
+
+    # The caller's side
+
+    def hand_over(self, put: Put | None = None, *, question: bool = False) -> float:
+        """Ask for admission, or the mere `question`; how long to wait for the answer, in seconds. `put` is how a task puts a call
+        into the queue. Raises LedgerUnavailable where nothing can be asked."""
+        if self.engine.works_here():
+            raise LedgerUnavailable("cannot be asked by a finalizer that runs in a thread of creditguard's own")
+        try:
+            self.engine.start()
+        except RuntimeError as error:
+            raise LedgerUnavailable(f"cannot be asked: {error}") from None
+        (put or self.engine.service.put)(self._ask if question else self._enter)
+        return 2 * self.parts.readings.timeout + self.plan.wait
+
+    def late(self) -> float:
+        """The time is up: have the flow decide without what hangs; how long to wait for that."""
+        self.engine.service.put(self._overdue)
+        return _LAST_WORD
+
+    def admitted(self) -> Admission:
+        """What was decided, when it was waited for. Raises LedgerUnavailable when there is no word even now."""
+        return self.answer(self.entering)
+
+    def answer(self, ticket: Ticket[Admission]) -> Admission:
+        """What was answered. Raises what was raised, and LedgerUnavailable when there is no word even now."""
+        try:
+            return ticket.outcome()
+        except NoAnswerError:
+            raise LedgerUnavailable("gave no answer", self.parts.leases.ledger.name) from None
+
+    def alone(self, error: LedgerError) -> CreditGuardError | None:
+        """Decide where the engine cannot, by policy: the error that refuses the run, or None, and then it goes on unguarded."""
+        choice = self.plan.on_unreadable
+        self._emit_here(events.ledger_unavailable(self.admission, error, choice, "before"))
+        if choice == "abort":
+            self.admission = replace(self.admission, refusal=error)
+            self.report = refused(self.admission, time.monotonic())
+            return error
+        self._is_alone = True
+        return None
+
+    def hand_back(self, outcome: Outcome, put: Put | None = None) -> float:
+        """The job has ended; how long to wait for the report, in seconds: not at all where waiting could not end."""
+        if self.engine.pid != os.getpid():
+            return 0.0  # in a forked child that leaves its parent's `with` block: the run is the parent's to close
+        if self._is_alone:
+            self._leave_alone(outcome)
+            return 0.0
+        if not self.over:
+            self.over = True
+            (put or self.engine.service.put)(partial(self._leave, outcome, time.monotonic()))
+        if self.engine.works_here():
+            return 0.0
+        plan = self.plan
+        return plan.settle + (plan.min_interval if plan.settle_stable else 0.0) + 2 * self.parts.readings.timeout
+
+    def hurry(self) -> float:
+        """The caller was interrupted while it waited for the report: cut it short; how long to wait still."""
+        self.engine.service.put(partial(self._leave, "cancelled", time.monotonic(), quickly=True))
+        self.engine.service.put(self._cut)
+        return _SHORT
+
+    def _leave_alone(self, outcome: Outcome) -> None:
+        self.over = True
+        report = self.report = make_report(self.admission, self._ending(outcome, time.monotonic()), Exit())
+        self._emit_here(events.finished(report))
+        self.leaving.deliver(report)
+
+    def _emit_here(self, event: events.Event) -> None:
+        with suppress(Exception):  # what fails in the host's log set-up is the host's
+            self.parts.sink.emit(event)
+
+    # In service threads
+
+    def _ask(self) -> None:
+        self._performance = Performance(ask(self.plan), self.parts, self._context, self.entering)
+        self._performance.start()
+
+    def _enter(self) -> None:
+        if self._gone:
+            return
+        self.engine.runs[self.plan.run_id] = self
+        self._performance = Performance(enter(self.plan), self.parts, self._context, self.entering, self._decided)
+        self._performance.start()
+
+    def _decided(self, admission: Admission | None) -> None:
+        if admission and admission.ledger_failed and self.plan.ledger_optional and not self.parts.leases.ever_answered:
+            self.engine.without_default_ledger = True
+        if admission is None or admission.refusal:
+            self.engine.runs.pop(self.plan.run_id, None)
+            if admission:
+                self.admission = admission
+                self.report = refused(admission, admission.started)
+            return
+        self.admission = admission
+        self.meter.begin(admission)
+        if self.plan.watch:
+            self.engine.watch_of(self.parts.readings).add(self)
+        self.is_admitted = True
+        if self._gone:
+            self.vanish()
+
+    def vanish(self, _: object = None) -> None:
+        """The caller is gone: take the hold back, or leave the run that was admitted."""
+        self._gone = True
+        if self.is_admitted:
+            self._leave("cancelled", time.monotonic(), quickly=True)
+        else:
+            self._cut()
+
+    def end_early(self, within: float) -> None:
+        """End the run as cancelled, from outside: no waiting for the account to settle, and all of it within so many seconds."""
+        self.engine.service.put(partial(self._end_early, within))
+
+    def _end_early(self, within: float) -> None:
+        if not self.is_admitted:
+            self.vanish()
+            return
+        plan = replace(self.admission.plan, settle=0.0, settle_stable=False)
+        self.admission = replace(self.admission, plan=plan)
+        self.engine.clock.later(within * 0.7, partial(self.engine.service.put, self._cut))
+        self._leave("cancelled", time.monotonic())
+
+    def _leave(self, outcome: Outcome, ended: float, *, quickly: bool = False) -> None:
+        try:
+            self._ends.pop()
+        except IndexError:
+            return
+        self.over = True
+        self.stopping.end()
+        if self.plan.watch:
+            self.engine.watch_of(self.parts.readings).remove(self)
+        flow = leave(self.admission, self._ending(outcome, ended), quickly=quickly)
+        self._performance = Performance(flow, self.parts, self._context, self.leaving, self._reported)
+        self._performance.start()
+
+    def _reported(self, report: Report | None) -> None:
+        self.report = report
+        self.engine.runs.pop(self.plan.run_id, None)
+
+    def _ending(self, outcome: Outcome, ended: float) -> Ending:
+        meter = self.meter
+        return Ending(
+            outcome,
+            meter.recorded,
+            ended,
+            self.lease_is_lost,
+            self.pending,
+            meter.trend,
+            meter.overran,
+            self.stopping.error is not None,
+            self.hold_left,
+        )
+
+    def _cut(self) -> None:
+        if self._performance:
+            self._performance.cut()
+
+    def _overdue(self) -> None:
+        if self._performance:
+            self._performance.overdue(2 * self.parts.readings.timeout)
+
+    def lease_lost(self, error: LeaseLost) -> None:
+        """The hold lapsed."""
+        if not self.over:
+            self.lease_is_lost = True
+            self._emit(events.lease_lost(self.admission, error))
+
+    # While the job runs
+
+    @property
+    def interval(self) -> float:
+        """Seconds between two readings of the watch."""
+        return max(self.plan.watch, self.plan.min_interval, _MOMENT)
+
+    def observe(self, balance: Balance, mark: Mark | None, at: float) -> None:
+        """Take in a reading of the watch."""
+        if not self.over:
+            self.act(self.meter.observe(balance.amount, mark, at))
+
+    def record(self, used: Decimal) -> None:
+        """The job says that it used so much: what it is worth an event for, and its hold shrinks."""
+        findings = self.meter.record(used)
+        if findings.events:
+            self.act(findings)
+        if self.plan.shrink and not self.over:
+            self.parts.leases.shrink(self)
+
+    @property
+    def hold_left(self) -> Decimal | None:
+        """What the run holds: its budget less what it has recorded, where that shrinks it. None where nothing is held."""
+        if not self.is_admitted or not self.parts.leases.ledger.ttl or self.admission.ledger_failed:
+            return None
+        budget, recorded = self.plan.budget, self.meter.recorded
+        if not self.plan.shrink or recorded is None:
+            return budget
+        lowest = min(self._lowest, max(EXACT.subtract(budget, max(recorded, ZERO)), ZERO))
+        self._lowest = lowest
+        return whole(lowest)
+
+    def ask_for_more(self, by: Decimal, put: Put | None = None) -> tuple[Ticket[Admission], float]:
+        """Ask for `by` more; the ticket for the answer, and how long to wait for it, in seconds. Raises RuntimeError for a run that
+        is not under way."""
+        if not self.is_admitted or self.over or self.engine.pid != os.getpid():
+            raise RuntimeError(
+                f"run {self.plan.run_id} of {self.plan.job!r} is not under way: there is nothing to extend"
+            )
+        if self.engine.works_here():
+            raise LedgerUnavailable("cannot be asked by a finalizer that runs in a thread of creditguard's own")
+        ticket: Ticket[Admission] = Ticket()
+        unspent = max(EXACT.subtract(self.plan.budget, self.meter.recorded or ZERO), ZERO)
+        flow = extend(self.admission, by, unspent)
+        performance = Performance(flow, self.parts, self._context, ticket, self._extended)
+        (put or self.engine.service.put)(performance.start)
+        self.engine.clock.later(2 * self.parts.readings.timeout, partial(self.engine.service.put, performance.late))
+        return ticket, 2 * self.parts.readings.timeout + _LAST_WORD
+
+    def adopt(self, run_id: str) -> None:
+        """Speak for a run that another process was admitted with."""
+        self.plan = replace(self.plan, run_id=run_id)
+        self.admission = replace(self.admission, plan=self.plan)
+        self.engine.start()
+        self.is_admitted = True
+
+    def extended_elsewhere(self, by: Decimal) -> None:
+        """The run's hold has grown already: another process of the job has asked for it."""
+        plan = self.admission.plan
+        plan = replace(plan, budget=whole(EXACT.add(plan.budget, by)))
+        self._extended(replace(self.admission, plan=plan))
+
+    def _extended(self, admission: Admission | None) -> None:
+        if admission:
+            by = EXACT.subtract(admission.plan.budget, self.plan.budget)
+            self._lowest = EXACT.add(self._lowest, by)
+            self.admission = admission
+            self.plan = self.meter.plan = admission.plan
+
+    def act(self, findings: Findings) -> None:
+        """Log what was found, and stop the job if it is to be stopped."""
+        if self.over:
+            return
+        for event in findings.events:
+            self._emit(event)
+        if findings.stop:
+            self.stopping.stop(findings.stop)
+
+    def _emit(self, event: events.Event) -> None:
+        self.engine.emitter.emit(self._context, self.parts.sink, event)

@@ -1,0 +1,70 @@
+"""One entering of a guard, and what makes it safe: whatever hits the caller between handing over and leaving.
+
+The engine owns the hold; the caller owns the entry, and nobody else does. Everything that the caller does on its way in or out
+stands in one `try`, whose handler puts one call, made beforehand, into the engine's queue: the caller is gone. Should even that
+be hit (a second signal, an instant before the first line), the entry itself goes with the caller's frame, and a weak
+reference to it makes the same call.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from functools import partial
+from types import TracebackType
+
+from creditguard.guarding import hosts
+from creditguard.guarding.run import Run
+from creditguard.rules.values import Outcome
+
+
+class Entry:
+    """A context manager around one run."""
+
+    __slots__ = ("__weakref__", "gone", "run")
+
+    def __init__(self, run: Run) -> None:
+        self.run = run
+        self.gone: Callable[..., object] = partial(run._life.engine.service.put, run._life.vanish)
+        # Called with the dead reference, which `put` takes for a flag that it does not heed.
+        run._life.backstop = weakref.ref(self, self.gone)
+
+    def __enter__(self) -> Run:
+        try:
+            self.run._open()
+        except BaseException:
+            self.gone()
+            raise
+        return self.run
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close(hosts.outcome_of(error))
+
+    def close(self, outcome: Outcome) -> None:
+        """Leave, by the caller's own word of how the job ended."""
+        try:
+            self.run._close(outcome)
+            self.run._life.backstop = None
+        except BaseException:
+            self.gone()
+            raise
+
+    async def __aenter__(self) -> Run:
+        try:
+            await self.run._aopen()
+        except BaseException:
+            self.gone()
+            raise
+        return self.run
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        try:
+            await self.run._aclose(hosts.outcome_of(error))
+            self.run._life.backstop = None
+        except BaseException:
+            self.gone()
+            raise

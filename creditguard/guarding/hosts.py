@@ -1,0 +1,80 @@
+"""Where an orchestrator registers what a guarded run knows more, and does otherwise, in it.
+
+A host is what one run sees of the orchestrator that it runs in: its labels, its log, which errors it must not retry. The core
+names no orchestrator but here: `_MODULES` says whose module has a function `here()`, which returns the host of the code that
+calls it, or None. It is asked only where that orchestrator is loaded already.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+from creditguard.errors import BudgetExceeded, CreditGuardError
+from creditguard.rules import report
+from creditguard.rules.ports import EventSink
+from creditguard.rules.values import Label, Outcome
+
+if TYPE_CHECKING:
+    from creditguard.guarding.run import Run
+
+_MODULES = {"airflow": "creditguard.airflow.host", "prefect": "creditguard.prefect.host"}
+_CANCELLATIONS = (("asyncio", "CancelledError"), ("trio", "Cancelled"), ("prefect.exceptions", "TerminationSignal"))
+"""The exceptions by which frameworks cancel what runs in them: looked up where they are loaded, and never imported."""
+
+
+class Host:
+    """A plain program. An orchestrator overrides what it knows better; everything here is called in the job's own thread."""
+
+    job: str | None = None
+    """The job's name, where the caller gave none."""
+    labels: Mapping[str, Label] = {}
+    """Beside the caller's own, which win."""
+
+    def sink(self, sink: EventSink) -> EventSink:
+        """Where events go, given where they would go else."""
+        return sink
+
+    def opening(self, run: Run) -> None:
+        """The run is about to ask for admission."""
+
+    def refused(self, error: CreditGuardError) -> CreditGuardError:
+        """The error that the job gets when it may not start."""
+        return error
+
+    def exceeded(self, error: BudgetExceeded) -> BudgetExceeded:
+        """The error that the job gets when it is stopped."""
+        return error
+
+    def ended(self, run: Run) -> None:
+        """The run has its report, or was refused."""
+
+    async def aended(self, run: Run) -> None:
+        """As `ended`, in a task."""
+        self.ended(run)
+
+
+PLAIN = Host()
+
+
+def here() -> Host:
+    """The host of the code that calls this."""
+    for orchestrator, module in _MODULES.items():
+        if orchestrator in sys.modules:
+            try:
+                host: Host | None = import_module(module).here()
+            except ImportError:
+                continue  # one without what the extra needs
+            if host:
+                return host
+    return PLAIN
+
+
+def outcome_of(error: BaseException | None) -> Outcome:
+    """How the job ended, by the exception that came out of it."""
+    if error is None:
+        return "succeeded"
+    found = (getattr(sys.modules.get(module), name, None) for module, name in _CANCELLATIONS)
+    return report.outcome_of(error, tuple(kind for kind in found if isinstance(kind, type)))

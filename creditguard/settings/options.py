@@ -1,0 +1,163 @@
+"""The options of a guard: what each means, how it is checked, and how it lies over the settings. One list for every face.
+
+A new option is named here (in `GuardOptions` and in `Options`), in `rules.values.Plan`, and where the rules make use of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any, TypedDict
+
+from creditguard.errors import ConfigurationError
+from creditguard.rules.amounts import Amount, rounded, to_credits
+from creditguard.rules.arguments import (
+    parse_name,
+    parse_overrun,
+    parse_policy,
+    parse_seconds,
+    parse_settle,
+    parse_thresholds,
+)
+from creditguard.rules.ports import BalanceSource, EventSink, Ledger
+from creditguard.rules.values import Label, OnOverrun, OnShort, SettleTime
+from creditguard.settings import CurrentSettings
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class GuardOptions(TypedDict, total=False):
+    """What `guard` takes beside the job's name, as `**options` of whatever makes a guard. Each may be left out; None, too, is left out."""
+
+    budget: Amount | Callable[..., Amount] | None
+    on_short: OnShort | None
+    on_unreadable: OnShort | None
+    keep: Amount | None
+    source: str | BalanceSource | None
+    ledger: str | Ledger | None
+    account: str | None
+    settle: float | str | None
+    watch: float | None
+    thresholds: Iterable[Amount] | None
+    on_overrun: OnOverrun | None
+    stop_below: Amount | None
+    min_interval: float | None
+    drift_tolerance: Amount | None
+    labels: Mapping[str, Label] | None
+    max_age: float | None
+    wait: float | None
+    shrink: bool | None
+    sink: EventSink | None
+
+
+def _credits(value: Any, name: str) -> Decimal:
+    return rounded(to_credits(value, name, negative=True))
+
+
+def _budget(value: Any, name: str) -> Any:
+    return value if callable(value) else rounded(to_credits(value, name))
+
+
+def _tolerance(value: Any, name: str) -> Decimal:
+    return to_credits(value, name)
+
+
+def _as_it_is(value: Any, _: str) -> Any:
+    return value
+
+
+def _flag(value: Any, name: str) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise ConfigurationError(f"{name} must be True or False, not {value!r}", name)
+
+
+def _labels(value: Any, _: str) -> Mapping[str, Label]:
+    return dict(value)
+
+
+_DEFAULT_THRESHOLDS = (Decimal("0.5"), Decimal("0.8"), Decimal(1))
+_NO_LABELS: Mapping[str, Label] = {}
+
+_CHECKS: dict[str, Callable[[Any, str], Any]] = {
+    "budget": _budget,
+    "on_short": parse_policy,
+    "on_unreadable": parse_policy,
+    "keep": _credits,
+    "source": _as_it_is,
+    "ledger": _as_it_is,
+    "account": parse_name,
+    "settle": parse_settle,
+    "watch": parse_seconds,
+    "thresholds": parse_thresholds,
+    "on_overrun": parse_overrun,
+    "stop_below": _credits,
+    "min_interval": parse_seconds,
+    "drift_tolerance": _tolerance,
+    "labels": _labels,
+    "max_age": parse_seconds,
+    "wait": parse_seconds,
+    "shrink": _flag,
+    "sink": _as_it_is,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """The options that were given, checked. None: left to the settings, or to the default that the rules have."""
+
+    budget: Decimal | Callable[..., Amount] | None = None
+    on_short: OnShort | None = None
+    on_unreadable: OnShort | None = None
+    keep: Decimal | None = None
+    source: str | BalanceSource | None = None
+    ledger: str | Ledger | None = None
+    account: str | None = None
+    settle: SettleTime | None = None
+    watch: float | None = None
+    thresholds: tuple[Decimal, ...] | None = None
+    on_overrun: OnOverrun | None = None
+    stop_below: Decimal | None = None
+    min_interval: float | None = None
+    drift_tolerance: Decimal | None = None
+    labels: Mapping[str, Label] | None = None
+    max_age: float | None = None
+    wait: float | None = None
+    shrink: bool | None = None
+    sink: EventSink | None = None
+
+    @classmethod
+    def of(cls, given: Mapping[str, Any]) -> Self:
+        """Check what was given. Raises ConfigurationError, which names the option, and TypeError for a name that is none."""
+        unknown = given.keys() - _CHECKS.keys()
+        if unknown:
+            raise TypeError(f"guard() has no option {min(unknown)!r}")
+        options = cls(**{name: _CHECKS[name](value, name) for name, value in given.items() if value is not None})
+        if options.stop_below is not None and not options.watch:
+            raise ConfigurationError("stop_below needs watch=..., the seconds between readings", "stop_below")
+        return options
+
+    def over(self, settings: CurrentSettings, *, debits_at_once: bool) -> dict[str, Any]:
+        """The fields of a Plan that follow from these options, laid over the settings, and those over what the source says."""
+        shrink = next((each for each in (self.shrink, settings.shrink) if each is not None), debits_at_once)
+        on_short = self.on_short or settings.on_short
+        settle = self.settle or settings.settle
+        return {
+            "on_short": on_short,
+            "on_unreadable": self.on_unreadable or settings.on_unreadable or on_short,
+            "keep": settings.keep if self.keep is None else self.keep,
+            "settle": settle.seconds,
+            "settle_stable": settle.stable,
+            "watch": self.watch or 0.0,
+            "thresholds": _DEFAULT_THRESHOLDS if self.thresholds is None else self.thresholds,
+            "on_overrun": self.on_overrun or "warn",
+            "stop_below": self.stop_below,
+            "min_interval": settings.min_interval if self.min_interval is None else self.min_interval,
+            "drift_tolerance": self.drift_tolerance,
+            "max_age": settings.max_age if self.max_age is None else self.max_age,
+            "wait": self.wait or 0.0,
+            "shrink": shrink,
+            "labels": self.labels or _NO_LABELS,
+        }
