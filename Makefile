@@ -1,6 +1,7 @@
 # make help says what there is. Each target does all its own set-up: Python 3.10 or later, make and a package index suffice.
+# PYTHON=python3.12 says which Python; else the first that will do.
 
-PYTHON ?= python3
+PYTHONS := $(or $(PYTHON),python3 python3.14 python3.13 python3.12 python3.11 python3.10)
 VENV := .venv
 BIN := $(VENV)/bin
 TEST_ARGS ?=
@@ -13,15 +14,27 @@ help: ## Show this list
 
 install: $(VENV)/.installed ## Install creditguard and all development tools into .venv
 
+# An environment that was made in another folder, by another Python than is asked for or by one that has gone is made anew.
+MADE := $(shell $(BIN)/python -c 'import pip, sys; print(open("$(VENV)/.package").read().strip(), sys.version_info[:2])' 2>&1)
+WANTED := $(CURDIR) $(shell $(or $(PYTHON),$(BIN)/python) -c 'import sys; print(sys.version_info[:2])' 2>&1)
+ifneq ($(MADE),$(WANTED))
+$(shell rm -f $(VENV)/.package)
+endif
+
 $(VENV)/.package: pyproject.toml
-	$(PYTHON) -m venv $(VENV)
+	@for python in $(PYTHONS); do \
+		$$python -c 'import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 10))' 2>/dev/null && exec $$python -m venv --clear $(VENV); \
+	done; \
+	echo 'None of these is a Python 3.10 or later with venv and ensurepip (Debian: python3-venv): $(PYTHONS). Set PYTHON.' >&2; exit 1
 	$(BIN)/python -m pip install -q --upgrade 'pip>=25.1'
 	$(BIN)/python -m pip install -q -e .
-	@touch $@
+	@pwd -P >$@
 
+# Without .package while it lasts: interrupted half way, all is made anew.
 $(VENV)/.installed: $(VENV)/.package
+	@mv $< $<.half
 	$(BIN)/python -m pip install -q --group test --group lint -e '.[postgres]'
-	@touch $@
+	@mv $<.half $< && touch $@
 
 demo: $(VENV)/.package ## Guard two batches on a local sandbox: one fits and spends, one is refused
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
@@ -85,11 +98,7 @@ bench: $(VENV)/.installed ## Speed, as ratios inside one run, with the noise bes
 	$(BIN)/python bench/run.py $(BENCH_ARGS)
 
 shell-files: $(VENV)/.installed ## Make the completion scripts and the man page anew, from the parser
-	@mkdir -p docs/generated
-	$(BIN)/creditguard completion bash >docs/generated/creditguard.bash
-	$(BIN)/creditguard completion zsh >docs/generated/_creditguard
-	$(BIN)/creditguard completion fish >docs/generated/creditguard.fish
-	$(BIN)/creditguard completion man >docs/generated/creditguard.1
+	$(BIN)/python docs/shell_files.py
 
 check: lint types coverage test-stress test-prefect test-airflow test-airflow2 ## All that CI runs
 

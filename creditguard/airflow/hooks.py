@@ -60,6 +60,8 @@ class ApiMallHook(BaseHook):
 
     async def aget_balance(self) -> Balance:
         """As `get_balance`, without blocking the event loop."""
+        from asyncio import to_thread
+
         source = await self.aget_conn()
         return await to_thread(source.read, _timeout())
 
@@ -83,7 +85,8 @@ class ApiMallHook(BaseHook):
 
         environment = settings.current()
         if connection is None:
-            key, base_url = environment.api_key, environment.base_url
+            key = environment.api_key.get_secret_value() if environment.api_key else None
+            base_url = environment.base_url
             where = "APIMALL_API_KEY"
         else:
             key, base_url = connection.password, base_url_of(connection) or environment.base_url

@@ -11,7 +11,7 @@ from functools import cache
 from importlib import import_module
 from typing import cast
 
-from creditguard.settings import Settings
+from creditguard.settings import CurrentSettings
 
 # Where Airflow has it, by version: with the newest providers, 3 with those of its time, 2 with those of its time.
 _HOMES = ("airflow.providers.common.compat.sdk", "airflow.sdk.log", "airflow.utils.log.secrets_masker")
@@ -34,9 +34,10 @@ def mask(key: str | None) -> None:
         _masked.add(hash(key))
 
 
-def mask_settings(settings: Settings) -> None:
+def mask_settings(settings: CurrentSettings) -> None:
     """As `mask`, for the key of the environment or the settings file."""
-    mask(settings.api_key)
+    if settings.api_key:
+        mask(settings.api_key.get_secret_value())
 
 
 def mask_environment() -> None:

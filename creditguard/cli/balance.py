@@ -7,6 +7,7 @@ import json
 
 from creditguard import settings as _settings
 from creditguard.cli import exits
+from creditguard.cli.output import answer
 from creditguard.guarding.wiring import source_for
 from creditguard.rules.amounts import to_json
 
@@ -17,7 +18,7 @@ def run(options: argparse.Namespace) -> int:
     source = source_for(settings)
     balance = source.read(settings.timeout)
     if options.json:
-        answer = {
+        known = {
             "balance": to_json(balance.amount),
             "unit": balance.unit,
             "account": settings.account or source.account,
@@ -25,7 +26,7 @@ def run(options: argparse.Namespace) -> int:
             "read_at": balance.read_at.isoformat(),
             "request_id": balance.request_id,
         }
-        print(json.dumps(answer), flush=True)
+        answer(json.dumps(known))
     else:
-        print(f"{balance.amount:f}", flush=True)
+        answer(f"{balance.amount:f}")
     return exits.OK

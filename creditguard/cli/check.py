@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 
-from creditguard.cli import exits, say
+from creditguard.cli import exits
+from creditguard.cli.output import answer, printable, say
 from creditguard.cli.preflight import guard_for, sink_for
 from creditguard.rules.amounts import to_json
 from creditguard.rules.values import Admission
@@ -15,16 +16,16 @@ def run(options: argparse.Namespace) -> int:
     """Print the answer and return its code."""
     admission = guard_for(options, "check", sink_for(options)).ask()
     if options.json:
-        print(json.dumps(_answer(admission)), flush=True)
+        answer(json.dumps(_as_json(admission)))
     elif not admission.refusal:
-        print(_sentence(admission), flush=True)
+        answer(printable(_sentence(admission)))
     if admission.refusal is None:
         return exits.OK
     say(str(admission.refusal))
     return exits.code_for(admission.refusal, options.short_code)
 
 
-def _answer(admission: Admission) -> dict[str, object]:
+def _as_json(admission: Admission) -> dict[str, object]:
     plan, balance = admission.plan, admission.balance
     return {
         "enough": None if balance is None else not admission.shortfall,

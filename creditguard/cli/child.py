@@ -5,12 +5,7 @@ Two processes are started, and no Python code runs between fork and exec (other 
     us  -----+--- guardian   first member of a new process group; waits for us to vanish
              +--- command    second member of that group
 
-**The guardian** is a shell that reads from a pipe which only we hold open. Should we die, by SIGKILL even, it reads the end
-of file and kills its group, itself included. This reaches the command's own children too, and works on every POSIX system;
-Linux's parent-death signal would reach the command alone, which is often only a shell that waits for the real job. It
-holds the group's id, so that no signal of ours can reach a stranger, and lets us put the group into the terminal's
-foreground before the command is in it. It blocks every signal. What it does not reach: what left the group (`setsid`),
-what runs as another user (`sudo`), and anything once the guardian itself was killed.
+**The guardian** (`guardian`) kills the group should we die, by SIGKILL even, so that nothing runs on unguarded.
 
 **Signals** are only noted by their handlers, in a pipe, by number; the waiting loop reads them there, passes them on to the
 group and learns from SIGCHLD of the command's end. It costs no time while nothing happens and does not care in which
@@ -42,6 +37,7 @@ from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, NoReturn
 
+from creditguard.cli.guardian import Guardian, anyone_left
 from creditguard.cli.terminal import Terminal
 
 TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
@@ -131,7 +127,7 @@ class Child:
     def __init__(self, *, kill_after: float | None = None) -> None:
         self._kill_after = kill_after
         self._pid: int | None = None
-        self._guardian: int | None = None
+        self._guardian: Guardian | None = None
         self._group = 0
         self._terminal: Terminal | None = None
         self._wants_terminal = False
@@ -193,28 +189,30 @@ class Child:
             told = signal.SIGTERM
         if told is not None:
             return Ended(128 + told, signal=told, started=False, told=told)
-        lifeline_end, lifeline = os.pipe()
+        null = -1
         try:
             try:
-                self._start(argv, inherited_environment() if env is None else env, lifeline_end)
+                null = os.open(os.devnull, os.O_RDWR)  # once the command is there it may be too late to open anything
+                self._start(argv, inherited_environment() if env is None else env)
             except OSError as error:
-                return self._not_started(argv, error)
-            finally:
-                os.close(lifeline_end)
+                return not_started(argv, error, guarded=self._guardian is not None)
             for number in self._missed_keys():
                 self._send(number)
-            _let_go_of_streams()
+            for stream in (0, 1):
+                os.dup2(null, stream, inheritable=False)
             for number in early:
                 self._handle(number)
             return self._ended(self._wait())
         finally:
             self._clean_up()
-            os.close(lifeline)  # not before the guardian is gone
+            if null >= 0:
+                os.close(null)
 
     # start
 
-    def _start(self, argv: Sequence[str], env: Mapping[str, str], lifeline_end: int) -> None:
-        self._guardian = self._group = _start_guardian(lifeline_end)
+    def _start(self, argv: Sequence[str], env: Mapping[str, str]) -> None:
+        self._guardian = Guardian()
+        self._group = self._guardian.group
         to_default = list(_TO_DEFAULT)
         self._terminal = Terminal.controlling()
         if self._terminal:
@@ -226,19 +224,9 @@ class Child:
                 self._terminal.lend(self._group)
         self._pid = _spawn(argv, env, setpgroup=self._group, setsigmask=self._mask_before, setsigdef=to_default)
 
-    def _not_started(self, argv: Sequence[str], error: OSError) -> Ended:
-        # ENOTDIR from a search is a file in PATH where a directory should be; for a name with a slash it is the truth.
-        missing = error.errno == errno.ENOENT or (error.errno == errno.ENOTDIR and "/" not in argv[0])
-        code = NOT_FOUND if missing and self._guardian else NOT_EXECUTABLE
-        return Ended(code, started=False, reason=f"cannot run {argv[0]!r}: {os.strerror(error.errno or errno.EIO)}")
-
     def _missed_keys(self) -> Iterator[int]:
-        """Keys pressed when the terminal was lent and the command not yet there. The guardian blocks, so it keeps, them."""
-        if self._terminal and self._terminal.lent:
-            with suppress(OSError):
-                _, _, rest = Path(f"/proc/{self._guardian}/status").read_bytes().partition(b"ShdPnd:")
-                pending = int(rest.split()[0], 16)
-                yield from (key for key in (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP) if pending >> (key - 1) & 1)
+        if self._guardian and self._terminal and self._terminal.lent:
+            yield from self._guardian.missed_keys()
 
     # while it runs
 
@@ -260,8 +248,8 @@ class Child:
             elif pid == self._pid:
                 self._pid = None
                 return status
-            elif pid == self._guardian:
-                self._guardian = None
+            elif self._guardian and pid == self._guardian.group:
+                self._guardian.reaped = True
 
     def _pause(self, at_most: float | None = None) -> None:
         """Sleep until something happens, and deal with it."""
@@ -391,29 +379,18 @@ class Child:
             self._terminal.close()
             self._terminal = None
         if self._guardian is not None:
-            os.kill(self._guardian, signal.SIGKILL)
-            os.waitpid(self._guardian, 0)
+            self._guardian.end()
             self._guardian = None
-        while self._deadline is not None and _anyone_left(self._group):
+        while self._deadline is not None and anyone_left(self._group):
             self._pause(_GLANCE)
 
 
-def _start_guardian(lifeline_end: int) -> int:
-    """A process in a new group that kills its group when the lifeline is closed."""
-    streams = [
-        (os.POSIX_SPAWN_DUP2, lifeline_end, 0),
-        (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
-        (os.POSIX_SPAWN_DUP2, 1, 2),
-    ]
-    # Not our name: who ends us by name (pkill -9 -f) must not end the guardian too.
-    name = f"guardian of {os.getpid()}"
-    everything = signal.valid_signals()
-    try:
-        argv = ["sh", "-c", "read x; kill -s KILL 0", name]
-        return os.posix_spawn("/bin/sh", argv, {}, file_actions=streams, setpgroup=0, setsigmask=everything)
-    except (FileNotFoundError, PermissionError):  # there are containers without a shell
-        argv = [sys.executable, "-ISc", "import os; os.read(0, 1); os.kill(0, 9)", name]
-        return os.posix_spawn(sys.executable, argv, {}, file_actions=streams, setpgroup=0, setsigmask=everything)
+def not_started(argv: Sequence[str], error: OSError, *, guarded: bool = False) -> Ended:
+    """The end of a command that could not be started, since this went wrong; `guarded`: it was the command's own start."""
+    # ENOTDIR from a search is a file in PATH where a directory should be; for a name with a slash it is the truth.
+    missing = error.errno == errno.ENOENT or (error.errno == errno.ENOTDIR and "/" not in argv[0])
+    code = NOT_FOUND if missing and guarded else NOT_EXECUTABLE
+    return Ended(code, started=False, reason=f"cannot run {argv[0]!r}: {os.strerror(error.errno or errno.EIO)}")
 
 
 def _spawn(argv: Sequence[str], env: Mapping[str, str], **options: Any) -> int:
@@ -432,29 +409,6 @@ def _spawn(argv: Sequence[str], env: Mapping[str, str], **options: Any) -> int:
             return os.posix_spawn("/bin/sh", ["/bin/sh", script or argv[0], *argv[1:]], env, **options)
         except FileNotFoundError:
             raise error from None
-
-
-def _let_go_of_streams() -> None:
-    null = os.open(os.devnull, os.O_RDWR)
-    os.dup2(null, 0, inheritable=False)
-    os.dup2(null, 1, inheritable=False)
-    os.close(null)
-
-
-def _anyone_left(group: int) -> bool:
-    """Somebody lives in the group. Who only waits to be reaped does not; in many a container nobody ever reaps."""
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    members = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            state, _, its_group, *_ = stat.read_bytes().rpartition(b")")[2].split()
-            members += [state] if int(its_group) == group else []
-    return not members or any(state not in {b"Z", b"X"} for state in members)
 
 
 def _noted_already(number: int, frame: FrameType | None) -> None:

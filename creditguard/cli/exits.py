@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 from creditguard.errors import (
     AuthenticationError,
     BalanceUnavailable,
@@ -16,10 +18,15 @@ USAGE = 64
 NOT_UNDERSTOOD = 65
 UNREACHABLE = 69
 BUG = 70
+UNWRITABLE = 74
 SHORT = 75
 KEY_REJECTED = 77
 CONFIGURATION = 78
 INTERRUPTED = 130
+BROKEN_PIPE = 141
+
+LACKING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
+"""Errors of the operating system that are nobody's bug, and may pass: UNREACHABLE."""
 
 _CODES: tuple[tuple[type[Exception], int], ...] = (
     (InsufficientCredits, SHORT),

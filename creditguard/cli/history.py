@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from datetime import datetime
 
 from creditguard.cli import exits
+from creditguard.cli.output import answer, say
 from creditguard.cli.preflight import ledger_for
 from creditguard.cli.table import render
 
@@ -16,10 +17,12 @@ def run(options: argparse.Namespace) -> int:
     """List the latest reports, newest first."""
     reports = ledger_for(options).history(account=options.account, job=options.name, limit=options.limit)
     if options.json:
-        print(json.dumps([dict(report) for report in reports]), flush=True)
+        answer(json.dumps([dict(report) for report in reports]))
     elif reports:
         header = ("FINISHED", "JOB", "OUTCOME", "BUDGET", "CONSUMED", "BASIS", "LEFT", "SECONDS", "RUN")
-        print(render(header, [_as_row(report) for report in reports]), flush=True)
+        answer(render(header, [_as_row(report) for report in reports]))
+    else:
+        say("no run has ended yet" if options.name is None else f"no run of {options.name} has ended yet")
     return exits.OK
 
 

@@ -6,7 +6,8 @@ import argparse
 import json
 from datetime import datetime, timezone
 
-from creditguard.cli import exits, say
+from creditguard.cli import exits
+from creditguard.cli.output import answer, printable, say
 from creditguard.cli.parser import UsageError
 from creditguard.cli.preflight import ledger_for
 from creditguard.cli.table import render
@@ -23,14 +24,16 @@ def run(options: argparse.Namespace) -> int:
         if not ledger.release(options.id):
             say(f"there is no hold {options.id}")
             return exits.CONFIGURATION
-        print(f"released {options.id}", flush=True)
+        answer(printable(f"released {options.id}"))
         return exits.OK
     holds = ledger.holds(options.account)
     if options.json:
-        print(json.dumps([_as_json(hold) for hold in holds]), flush=True)
+        answer(json.dumps([_as_json(hold) for hold in holds]))
     elif holds:
-        header = ("ID", "JOB", "ACCOUNT", "CREDITS", "SINCE", "LEASE", "HOST", "PID")
-        print(render(header, [_as_row(hold) for hold in holds]), flush=True)
+        header = ("RUN_ID", "JOB", "ACCOUNT", "CREDITS", "SINCE", "LEASE_ENDS", "HOST", "PID")
+        answer(render(header, [_as_row(hold) for hold in holds]))
+    else:
+        say("nothing is held")
     return exits.OK
 
 
@@ -56,7 +59,7 @@ def _as_row(live: LiveHold) -> tuple[object, ...]:
         live.hold.account,
         f"{from_micro(live.hold.amount):f}",
         f"{live.since.astimezone():%Y-%m-%d %H:%M:%S}",
-        f"{left:.0f}s" if left > 0 else "over",
+        f"in {left:.0f}s" if left > 0 else "over",
         live.owner.host.partition("/")[0],
         live.owner.pid,
     )

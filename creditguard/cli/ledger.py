@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from creditguard.cli import exits
+from creditguard.cli.output import answer, printable
 from creditguard.cli.preflight import ledger_for
 
 
@@ -16,5 +17,5 @@ def run(options: argparse.Namespace) -> int:
         ledger.holds()  # an embedded ledger makes itself at its first verb
     else:
         init()
-    print(f"the {ledger.name} ledger is ready", flush=True)
+    answer(printable(f"the {ledger.name} ledger is ready"))
     return exits.OK

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Sequence
+import re
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NoReturn
 
-from creditguard._version import __version__
 from creditguard.cli import exits, values
+
+_WIDTH = 100
 
 
 class UsageError(Exception):
@@ -15,71 +17,134 @@ class UsageError(Exception):
 
 
 def _formatter(prog: str) -> argparse.HelpFormatter:
-    return argparse.RawDescriptionHelpFormatter(prog, width=100)
+    return argparse.RawDescriptionHelpFormatter(prog, width=_WIDTH)
 
 
 class _Parser(argparse.ArgumentParser):
+    """Its help fits the terminal, and goes the way of all answers."""
+
     def __init__(self, **kwargs: Any) -> None:
+        self.flags: list[str] = []
         kwargs.setdefault("formatter_class", _formatter)
         super().__init__(allow_abbrev=False, **kwargs)
+        self.color = False  # from Python 3.14 on: escapes would be counted as text
+
+    def add_argument(self, *names: str, **kwargs: Any) -> argparse.Action:
+        self.flags += [name for name in names if name.startswith("--")]
+        return super().add_argument(*names, **kwargs)
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (see {self.prog} --help)")
 
+    def format_help(self) -> str:
+        # argparse makes a formatter for each option, to look at it: the terminal is asked here only, once.
+        import shutil
+        import textwrap
 
-_ABOUT = """\
-A pre-flight credit guard for batch jobs: it reads the balance of a prepaid API account before a job starts, compares it
-with the budget that the job declares, refuses the job when it falls short, and reports what was consumed when it ends.
-"""
+        width = min(max(shutil.get_terminal_size().columns - 2, 20), _WIDTH)
+        self.formatter_class = lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=width)
+        lines = super().format_help().splitlines()
+        return "".join(
+            f"{textwrap.fill(line, width, subsequent_indent=_hang(line), break_on_hyphens=False)}\n" for line in lines
+        )
 
-_EXITS = """\
+    def _print_message(self, message: str, *_: object) -> None:
+        from creditguard.cli.output import answer
+
+        answer(message, end="")
+
+
+def _hang(line: str) -> str:
+    """What to put before the rest of a line that is too long: as much room as is before the text of its last column."""
+    match = re.match(r"usage: | *\S+(?: \S+)*  +(?=\S)| *", line)
+    return " " * (len(match[0]) if match else 0)
+
+
+_ABOUT = (
+    "A pre-flight credit guard for batch jobs: it reads the balance of a prepaid API account before a job starts, compares it "
+    "with the budget that the job declares, refuses the job when it falls short, and reports what was consumed when it ends."
+)
+
+EXIT_CODES = (
+    ("0", "enough credits, or CMD succeeded"),
+    ("64", "the command line is wrong"),
+    ("65", "the balance came in a form that was not understood"),
+    ("69", "the balance (or the ledger) cannot be reached: trying again makes sense"),
+    ("70", "a bug in creditguard"),
+    ("74", "the answer could not be written: stdout is closed, or its disk full"),
+    ("75", "short of credits: nothing ran"),
+    ("77", "the API key was rejected"),
+    ("78", "no API key, no budget, or another setting that cannot be used"),
+    ("126", "run: CMD cannot be executed"),
+    ("127", "run: CMD was not found"),
+    ("128+N", "run: CMD was killed by signal N"),
+    ("other", "run: CMD's own code"),
+)
+
+_EPILOG = f"""\
 exit codes:
-  0     enough credits, or CMD succeeded
-  64    the command line is wrong
-  65    the balance came in a form that was not understood
-  69    the balance (or the ledger) cannot be reached: trying again makes sense
-  70    a bug in creditguard
-  75    short of credits: nothing ran
-  77    the API key was rejected
-  78    no API key, no budget, or another setting that cannot be used
-  126, 127, 128+N, any other   (run) CMD cannot be executed, was not found, was killed by signal N, its own code
+{chr(10).join(f"  {code:7}{meaning}" for code, meaning in EXIT_CODES)}
 
-settings:
-  APIMALL_API_KEY or APIMALL_API_KEY_FILE   the key, or a file that holds it (there is no option for it)
-  CREDITGUARD_BASE_URL, CREDITGUARD_LEDGER, CREDITGUARD_ACCOUNT, CREDITGUARD_TIMEOUT, ...   see docs/settings.md
+the key:
+  APIMALL_API_KEY        the API key itself
+  APIMALL_API_KEY_FILE   a file that holds it
+There is no option for it. All other settings, and the settings file, are in the manual: creditguard completion man | man -l -
 
 try it without a key:
-  creditguard sandbox --credits 120
+  creditguard sandbox -- creditguard check --budget 80
 """
 
 
-def build(only: str | None = None) -> argparse.ArgumentParser:
-    """The parser; of one command only, if it is known which: making all of them takes longer than parsing.
-
-    argparse makes a help formatter for each option, to look at it: hence a width of its own, and none asked of the terminal.
-    """
-    parser = _Parser(prog="creditguard", description=_ABOUT, epilog=_EXITS)
-    parser.add_argument("--version", action="version", version=f"creditguard {__version__}")
-    commands = parser.add_subparsers(metavar="COMMAND", required=True, dest="command", parser_class=_Parser)
-
-    for name in [only] if only in _COMMANDS else _COMMANDS:
-        summary, add_options = _COMMANDS[name]
-        command = commands.add_parser(name, help=summary, description=f"{summary[0].upper()}{summary[1:]}.")
-        command.set_defaults(module=name)
-        add_options(command)
+def build() -> argparse.ArgumentParser:
+    """The parser of everything, for those who show it: the help, the completions, the manual."""
+    parser = _Parser(prog="creditguard", description=_ABOUT, epilog=_EPILOG)
+    parser.add_argument("-V", "--version", action="store_true", help="show the version")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", dest="command", parser_class=_Parser)
+    for name, (summary, add_options) in COMMANDS.items():
+        add_options(commands.add_parser(name, help=summary, description=_sentence(summary)))
     return parser
 
 
+def build_command(name: str) -> _Parser:
+    """The parser of one command, which is all that most starts need: making all of them takes longer than parsing."""
+    summary, add_options = COMMANDS[name]
+    parser = _Parser(prog=f"creditguard {name}", description=_sentence(summary))
+    add_options(parser)
+    return parser
+
+
+def _sentence(summary: str) -> str:
+    return f"{summary[0].upper()}{summary[1:]}."
+
+
+_INSTEAD = {"-h": "help", "--help": "help", "-V": "version", "--version": "version"}
+
+
 def parse(arguments: Sequence[str]) -> argparse.Namespace:
-    """Parse the command line. Raises UsageError; SystemExit after --help and --version."""
+    """Parse the command line; `module` is the command. Raises UsageError; SystemExit after --help."""
+    if not arguments:
+        return argparse.Namespace(module="help", topic=None, asked=False)
     own, command = _split(arguments)
-    options = build(own[0] if own else None).parse_args(own)
+    name = _INSTEAD.get(own[0], own[0]) if own else ""
+    if name not in COMMANDS:
+        if not own or name.startswith("-"):
+            raise UsageError(f"a command is missing{f' before {name}' if name else ''} (see creditguard --help)")
+        raise UsageError(f"there is no command {name!r}{_meant([name], COMMANDS)} (see creditguard --help)")
+    for each in own:
+        if each.endswith("=--") and each.startswith("--") and each.count("=") == 1:  # argparse stumbles over it
+            raise UsageError(f"argument {each[:-3]}: it cannot be '--', which stands before CMD")
+    parser = build_command(name)
+    options, unknown = parser.parse_known_args(own[1:])
+    if not hasattr(options, "argv"):
+        unknown += command
+    if unknown:
+        hint = _meant(unknown, parser.flags)
+        raise UsageError(f"unrecognized arguments: {' '.join(unknown)}{hint} (see {parser.prog} --help)")
     if hasattr(options, "argv"):
         options.argv += command
-        if not options.argv:
+        if name == "run" and not options.argv:
             raise UsageError("run needs a command: creditguard run --budget N -- CMD [ARG...]")
-    elif command:
-        raise UsageError(f"unrecognized arguments: {' '.join(command)} (see creditguard {options.command} --help)")
+    options.module = name
     return options
 
 
@@ -90,6 +155,16 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         return arguments, []
     at = arguments.index("--")
     return arguments[:at], arguments[at + 1 :]
+
+
+def _meant(given: Iterable[str], known: Iterable[str]) -> str:
+    import difflib
+
+    for word in (each.partition("=")[0] for each in given):
+        near = [each for each in known if len(word) > 3 and each.startswith(word)]
+        for found in near or difflib.get_close_matches(word, list(known), 1):
+            return f": did you mean {found}?"
+    return ""
 
 
 def _interval_option(command: argparse.ArgumentParser) -> None:
@@ -113,7 +188,11 @@ def _preflight_options(command: argparse.ArgumentParser) -> None:
         type=values.budget,
         help="credits that the job may need; from the settings file, by --name, if left out",
     )
-    command.add_argument("--name", metavar="NAME", help="the job's name, in events and in the settings file")
+    command.add_argument(
+        "--name",
+        metavar="NAME",
+        help="the job's name, in events and in the settings file (default for run: CMD, or the script that it interprets)",
+    )
     command.add_argument(
         "--keep", metavar="N", type=values.keep, help="credits that must stay on the account (default 0)"
     )
@@ -159,13 +238,15 @@ def _check(command: argparse.ArgumentParser) -> None:
 
 
 def _run(command: argparse.ArgumentParser) -> None:
-    command.usage = "creditguard run --budget N [options] -- CMD [ARG...]"
+    command.usage = "creditguard run [--budget N] [options] -- CMD [ARG...]"
     command.epilog = (
         "CMD keeps its stdin, stdout, stderr and exit code; events and messages of creditguard go to stderr."
     )
     _preflight_options(command)
     command.add_argument(
-        "--report-file", metavar="FILE", help="write the report there as JSON, also when CMD fails or is refused"
+        "--report-file",
+        metavar="FILE",
+        help="write the report there as JSON, also when CMD fails or is refused; '-': to stdout, after CMD has ended",
     )
     command.add_argument(
         "--settle",
@@ -177,14 +258,14 @@ def _run(command: argparse.ArgumentParser) -> None:
         "--watch",
         metavar="TIME",
         type=values.duration,
-        help="read the balance this often while CMD runs (at least 15s)",
+        help="read the balance this often while CMD runs (not more often than every 15s, which is polite)",
     )
     command.add_argument(
         "--threshold",
         metavar="SHARE",
         type=values.share,
         action="append",
-        help="with --watch: log when this share of the budget is spent (default: 50%%, 80%% and 100%%)",
+        help="with --watch: log when this share of the budget (80%%, or 0.8) is spent (default: 50%%, 80%% and 100%%)",
     )
     command.add_argument(
         "--on-overrun",
@@ -239,17 +320,35 @@ def _record(command: argparse.ArgumentParser) -> None:
 
 
 def _completion(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "shell", choices=("bash", "zsh", "fish", "man"), help='as in: eval "$(creditguard completion bash)"'
+    command.epilog = (
+        'bash, zsh: eval "$(creditguard completion bash)"\n'
+        "fish:      creditguard completion fish | source\n"
+        "manual:    creditguard completion man | man -l -"
     )
+    command.add_argument("shell", choices=("bash", "zsh", "fish", "man"), help="a shell, or man for the manual")
 
 
 def _sandbox(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--port", type=values.port, default=0, help="default: a free one")
+    command.usage = "creditguard sandbox [--port P] [--credits N] [-- CMD [ARG...]]"
+    command.epilog = (
+        "With CMD, it runs in the sandbox's environment, with a ledger of its own, and the sandbox ends with it. "
+        "Without, the commands that lead another shell there are printed, and the sandbox serves until it is interrupted."
+    )
+    command.add_argument("--port", metavar="P", type=values.port, default=0, help="default: a free one")
     command.add_argument("--credits", type=values.keep, default=values.budget("120"), metavar="N", help="default: 120")
+    command.add_argument("argv", metavar="CMD", nargs="*", help="a command and its arguments, after --")
 
 
-_COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
+def _help(command: argparse.ArgumentParser) -> None:
+    command.set_defaults(asked=True)
+    command.add_argument("topic", metavar="COMMAND", nargs="?", choices=tuple(COMMANDS), help="of this command")
+
+
+def _version(command: argparse.ArgumentParser) -> None:
+    """No options."""
+
+
+COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "balance": ("print what the account has left", _balance),
     "check": ("tell by the exit code whether a budget fits, without running anything", _check),
     "run": ("run CMD if its budget fits, and report what it consumed", _run),
@@ -260,4 +359,6 @@ _COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "record": ("inside of run: say that credits were spent", _record),
     "completion": ("print a completion script for a shell, or the man page", _completion),
     "sandbox": ("serve a local gateway that speaks the API Mall protocol, to try things and to test", _sandbox),
+    "help": ("show this help, or that of a command", _help),
+    "version": ("show the version", _version),
 }

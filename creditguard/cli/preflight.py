@@ -15,20 +15,22 @@ from creditguard.sinks.stderr import StderrSink
 
 
 class _Quiet:
-    """Warnings and errors only."""
+    """Warnings and errors only; nothing at all without a sink."""
 
-    def __init__(self, sink: EventSink) -> None:
+    def __init__(self, sink: EventSink | None) -> None:
         self._sink = sink
 
     def emit(self, event: Event) -> None:
-        if event.level != "info":
+        if self._sink and event.level != "info":
             self._sink.emit(event)
 
 
 def sink_for(options: argparse.Namespace) -> EventSink:
-    """Events on stderr, for people on a terminal, else a JSON object a line."""
+    """Events on stderr, for people on a terminal, else a JSON object a line; none if the settings say so."""
     on_terminal = sys.stderr is not None and sys.stderr.isatty()
     style = _settings.current().log_format or ("console" if on_terminal else "json")
+    if style == "none":
+        return _Quiet(None)
     sink = StderrSink(style)
     return _Quiet(sink) if options.quiet else sink
 
@@ -51,4 +53,5 @@ def guard_for(options: argparse.Namespace, name: str | None, sink: EventSink, **
 
 def ledger_for(options: argparse.Namespace) -> Ledger:
     """The ledger that the options or the settings name; the default one otherwise."""
-    return open_ledger(options.ledger or _settings.current().ledger or default_url())
+    named = _settings.current().ledger
+    return open_ledger(options.ledger or (named.get_secret_value() if named else default_url()))

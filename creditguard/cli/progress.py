@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 
+from creditguard.cli.output import printable
 from creditguard.guarding.run import Run
 
 EVERY = 1.0
@@ -40,7 +41,7 @@ class Progress:
     @staticmethod
     def _write(text: str) -> None:
         try:
-            sys.stderr.write(f"\r\x1b[K{text}")
+            sys.stderr.write(f"\r\x1b[K{printable(text)}")
             sys.stderr.flush()
         except (OSError, ValueError):
             pass  # the terminal has gone

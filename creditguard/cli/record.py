@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import stat
 
 from creditguard.cli import exits
 from creditguard.cli.records import VARIABLE
@@ -17,11 +18,13 @@ def run(options: argparse.Namespace) -> int:
         message = f"{VARIABLE} is not set: record works inside of creditguard run -- CMD"
         raise ConfigurationError(message, VARIABLE)
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_APPEND)
+        file = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY)
         try:
-            os.write(handle, f"{options.credits:f}\n".encode())
+            if not stat.S_ISREG(os.fstat(file).st_mode):
+                raise ConfigurationError(f"{VARIABLE}: {path} is no longer a file", VARIABLE)
+            os.write(file, f"{options.credits:f}\n".encode())
         finally:
-            os.close(handle)
+            os.close(file)
     except OSError as error:
         raise ConfigurationError(f"{VARIABLE}: {path} cannot be written: {error.strerror}", VARIABLE) from None
     return exits.OK

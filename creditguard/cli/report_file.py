@@ -1,9 +1,18 @@
-"""`--report-file`: the report of a run as JSON, for whatever comes after the job. Always whole: written aside, then renamed."""
+"""`--report-file`: the report of a run as JSON, for whatever comes after the job. Always whole: written aside, then renamed.
+
+Whatever has become of the place by the time that the command has ended, nothing is raised and nothing is waited for.
+"""
 
 from __future__ import annotations
 
+import errno
 import json
 import os
+import re
+import select
+import stat
+import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -12,19 +21,40 @@ from creditguard.rules.report import Report
 
 Stage = Literal["preflight", "command"]
 
+_STREAMS = {"-": 1, "/dev/stdout": 1, "/dev/stderr": 2}
+_DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d{1,9})", re.ASCII)
+_PATIENCE_MS = 5_000
+"""How long somebody at the other end of a pipe may take to make room."""
+
 
 class ReportFile:
     """Where the report goes; nowhere, if no path was given."""
 
     def __init__(self, path: str | None) -> None:
-        """Raises ConfigurationError if the file could not be written later: better before the job than after it."""
-        self._path = Path(path) if path else None
-        if self._path is None:
+        """Raises ConfigurationError if the file could not be written later: better before the job than after it.
+
+        `-` is stdout. It and other open descriptors are kept, for ourselves alone: by the end we no longer have the
+        command's stdout, and its reader sees the end of file when the report has come.
+        """
+        self._path = path
+        self._descriptor: int | None = None
+        if path is None:
             return
-        folder = self._path.parent
-        if self._path.is_dir():
-            raise ConfigurationError(f"--report-file: {path} is a directory", "--report-file")
-        if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        try:
+            number = _descriptor(path)
+            if number is not None:
+                if number == 1 and sys.stdout is None:  # by now /dev/null is in its place
+                    raise OSError(errno.EBADF, "stdout is closed")
+                self._descriptor = os.dup(number)
+                return
+            if os.path.isdir(path):  # noqa: PTH112 - as for all here: no error for a name that is too long
+                raise OSError(errno.EISDIR, "it is a directory")
+            with suppress(FileNotFoundError):
+                os.stat(path)  # noqa: PTH116
+        except OSError as error:
+            raise ConfigurationError(f"--report-file: {path}: {error.strerror}", "--report-file") from None
+        folder = Path(path).parent
+        if not os.path.isdir(folder) or not os.access(folder, os.W_OK | os.X_OK):  # noqa: PTH112
             raise ConfigurationError(
                 f"--report-file: {folder} is not a directory that can be written to", "--report-file"
             )
@@ -41,12 +71,63 @@ class ReportFile:
         content: dict[str, object] = {"schema": 1, "stage": stage, "exit_code": exit_code}
         if error:
             content |= {"error": type(error).__name__, "reason": str(error)}
-        content |= report.to_dict() if report else {}
-        aside = self._path.with_name(f".{self._path.name}.{os.getpid()}.tmp")
         try:
-            aside.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-            aside.replace(self._path)
-        except OSError as failure:
-            aside.unlink(missing_ok=True)
-            return f"--report-file: {self._path} cannot be written: {failure.strerror}"
+            content |= report.to_dict() if report else {}
+            text = (json.dumps(content, indent=2) + "\n").encode()
+            if self._descriptor is not None:
+                _send(self._descriptor, text)
+            elif _is_special(self._path):
+                _send_to(self._path, text)
+            else:
+                _replace(self._path, text)
+        except Exception as failure:  # the exit code stays the command's
+            reason = (isinstance(failure, OSError) and failure.strerror) or f"{type(failure).__name__}: {failure}"
+            return f"--report-file: {self._path} cannot be written: {reason}"
         return None
+
+
+def _descriptor(path: str) -> int | None:
+    match = _DESCRIPTOR.fullmatch(path)
+    return int(match[1]) if match else _STREAMS.get(path)
+
+
+def _is_special(path: str) -> bool:
+    """A device, a FIFO, a socket: to be written to, and not to be replaced by a file."""
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116
+    except FileNotFoundError:
+        return False
+    return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
+
+
+def _send_to(path: str, text: bytes) -> None:
+    descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        _send(descriptor, text)
+    finally:
+        os.close(descriptor)
+
+
+def _send(descriptor: int, text: bytes) -> None:
+    poll = select.poll()
+    poll.register(descriptor, select.POLLOUT)
+    while text:
+        if not poll.poll(_PATIENCE_MS):
+            raise OSError(errno.ETIMEDOUT, "nobody reads it")
+        text = text[os.write(descriptor, text[: select.PIPE_BUF]) :]
+
+
+def _replace(path: str, text: bytes) -> None:
+    # A short name, for there may be no room for more than path's own, and one that nobody can be there before.
+    aside = Path(path).with_name(f".creditguard-{os.urandom(8).hex()}.tmp")
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    try:
+        try:
+            _send(descriptor, text)
+        finally:
+            os.close(descriptor)
+        aside.replace(path)
+    except BaseException:
+        with suppress(OSError):
+            aside.unlink()
+        raise

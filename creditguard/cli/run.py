@@ -5,16 +5,19 @@ from __future__ import annotations
 import argparse
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from pathlib import Path
 from types import FrameType
 
-from creditguard.cli import child, exits, say
+from creditguard import settings
+from creditguard.cli import child, exits
+from creditguard.cli.naming import job_name
+from creditguard.cli.output import say
 from creditguard.cli.preflight import guard_for, sink_for
 from creditguard.cli.records import VARIABLE, RecordFile
 from creditguard.cli.report_file import ReportFile, Stage
 from creditguard.cli.wait import WaitingSink, until_it_fits
+from creditguard.cli.wording import worded
 from creditguard.engine.engine import engine
 from creditguard.errors import CreditGuardError
 from creditguard.guarding.entry import Entry
@@ -26,6 +29,7 @@ from creditguard.rules.values import Outcome
 _GRACE = 10.0
 """Seconds between SIGTERM and SIGKILL for a command that is stopped for going over its budget, without --kill-after."""
 _RECORDS_EVERY = 0.5
+_ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 class _Signalled(BaseException):
@@ -41,10 +45,12 @@ def run(options: argparse.Namespace) -> int:
     child.plug_closed_streams()
     report_file = ReportFile(options.report_file)
     entry: Entry | None = None
+    ended: child.Ended | None = None
     try:
         with _signals_raise():
             sink = WaitingSink(sink_for(options)) if options.wait else sink_for(options)
             own_guard = _guard(options, sink)
+            _say_what_it_will_do(options)
 
             def admitted() -> Run:
                 nonlocal entry
@@ -64,13 +70,14 @@ def run(options: argparse.Namespace) -> int:
             _close(entry, _outcome(ended))
     except CreditGuardError as error:
         code = exits.code_for(error, options.short_code)
-        say(str(error))
+        say(worded(error, options))
         _write(report_file, entry, "preflight", code, error)
         return code
     except (_Signalled, KeyboardInterrupt) as stopped:
-        code = 128 + (stopped.number if isinstance(stopped, _Signalled) else signal.SIGINT)
-        _write(report_file, entry, "preflight", code)
-        return code
+        if ended is None:
+            code = 128 + (stopped.number if isinstance(stopped, _Signalled) else signal.SIGINT)
+            _write(report_file, entry, "preflight", code)
+            return code
     _write(report_file, entry, "command" if ended.started or ended.reason else "preflight", ended.code)
     if ended.interrupted is not None:
         child.leave(ended)
@@ -81,7 +88,7 @@ def _guard(options: argparse.Namespace, sink: EventSink) -> guard:
     more = {} if options.threshold is None else {"thresholds": options.threshold}
     return guard_for(
         options,
-        Path(options.argv[0]).name,
+        job_name(options.argv),
         sink,
         settle=options.settle,
         watch=options.watch,
@@ -98,16 +105,25 @@ def _command(options: argparse.Namespace, guarded: Run) -> child.Ended:
     environment["CREDITGUARD_BUDGET"] = f"{guarded.budget:f}"
     if record_file.path:
         environment[VARIABLE] = str(record_file.path)
+    ended: child.Ended | None = None
     try:
-        with child.Child(kill_after=options.kill_after) as command:
-            grace = _GRACE if options.kill_after is None else options.kill_after
-            guarded.on_overrun(lambda _: command.stop(grace))
-            with _attended(options, guarded, record_file):
-                ended = command.run(options.argv, env=environment)
-    finally:
-        record_file.finish(guarded)
-    for line in record_file.odd:
-        say(f"{VARIABLE}: not an amount of credits: {line}")
+        with ExitStack() as stack:
+            command = child.Child(kill_after=options.kill_after)
+            try:
+                stack.enter_context(command)
+            except OSError as error:
+                ended = child.not_started(options.argv, error)
+            stack.callback(record_file.finish, guarded)  # before signals are ours again, which could cut it short
+            if ended is None:
+                grace = _GRACE if options.kill_after is None else options.kill_after
+                guarded.on_overrun(lambda _: command.stop(grace))
+                with _attended(options, guarded, record_file):
+                    ended = command.run(options.argv, env=environment)
+    except (_Signalled, KeyboardInterrupt):
+        if ended is None:
+            raise
+    for trouble in record_file.troubles if ended.started else ():
+        say(f"{VARIABLE}: {trouble}")
     if ended.reason:
         say(ended.reason)
     if guarded.stopped and ended.code == 0:
@@ -160,9 +176,35 @@ def _close(entry: Entry, outcome: Outcome) -> None:
 def _write(
     report_file: ReportFile, entry: Entry | None, stage: Stage, code: int, error: CreditGuardError | None = None
 ) -> None:
+    """Write the report. No signal comes in between any more: what is left to do takes no time."""
+    before = {number: signal.signal(number, signal.SIG_IGN) for number in (*_ENDING, signal.SIGINT)}
     trouble = report_file.write(entry.run._life.report if entry else None, stage, code, error)
+    for number, handler in before.items():
+        if handler is not None:
+            signal.signal(number, handler)
     if trouble:
         say(trouble)
+
+
+def _say_what_it_will_do(options: argparse.Namespace) -> None:
+    """Tell of options that do nothing, or something else than they seem to."""
+    if not options.watch:
+        idle = [
+            option
+            for option, given in (
+                ("--progress", options.progress),
+                ("--threshold", options.threshold),
+                ("--on-overrun stop", options.on_overrun == "stop"),
+            )
+            if given
+        ]
+        if idle:
+            say(f"{', '.join(idle)}: nothing without --watch TIME, by which the balance is read while CMD runs")
+    elif options.watch < (least := settings.current().min_interval):
+        say(
+            f"--watch {options.watch:g}: the balance is read every {least:g} s, not more often: that would be impolite "
+            "(CREDITGUARD_MIN_INTERVAL is the least)"
+        )
 
 
 @contextmanager
@@ -173,7 +215,7 @@ def _signals_raise() -> Iterator[None]:
         raise _Signalled(number)
 
     before = {}
-    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT):
+    for number in _ENDING:
         if signal.getsignal(number) is not signal.SIG_IGN:
             before[number] = signal.signal(number, stop)
     try:

@@ -1,29 +1,63 @@
-"""`creditguard sandbox`: a local gateway to try things on."""
+"""`creditguard sandbox`: a local gateway to try things on, for other shells or for one command."""
 
 from __future__ import annotations
 
 import argparse
-import os
+from collections.abc import Sequence
 
 from creditguard.cli import exits
+from creditguard.cli.output import answer, say
 from creditguard.errors import ConfigurationError
+from creditguard.sandbox import Gateway, serve
 
 
 def run(options: argparse.Namespace) -> int:
-    """Serve until interrupted. Prints how to use it, as shell commands to copy (or to `eval`)."""
-    from creditguard.sandbox import Gateway, serve
+    """Serve until interrupted, or for as long as CMD runs; then the code is CMD's.
 
+    The sandbox's key is its own, made up for it: yours is neither asked for nor shown.
+    """
     if options.credits != options.credits.to_integral_value():
         raise ConfigurationError("--credits must be a whole number", "--credits")
-    own_key = os.environ.get("APIMALL_API_KEY") or None
-
-    def announce(gateway: Gateway) -> None:
-        print(f"export CREDITGUARD_BASE_URL={gateway.url}", flush=True)
-        if own_key is None:  # one that was made up for this sandbox; yours is accepted, and not shown
-            print(f"export APIMALL_API_KEY={gateway.key}", flush=True)
-
     try:
-        serve(options.port, int(options.credits), key=own_key, announce=announce)
+        if options.argv:
+            return _run(options.argv, Gateway(int(options.credits), port=options.port))
+        serve(options.port, int(options.credits), announce=_announce)
     except OSError as error:
-        raise ConfigurationError(f"--port {options.port} cannot be used: {error.strerror}", "--port") from None
+        if options.port and not isinstance(error, BrokenPipeError):
+            raise ConfigurationError(f"--port {options.port} cannot be used: {error.strerror}", "--port") from None
+        raise
     return exits.OK
+
+
+def _announce(gateway: Gateway) -> None:
+    """As shell commands to copy, or to `eval`."""
+    answer(f"export CREDITGUARD_BASE_URL={gateway.url}\nexport APIMALL_API_KEY={gateway.key}")
+
+
+def _run(argv: Sequence[str], gateway: Gateway) -> int:
+    from tempfile import TemporaryDirectory
+
+    from creditguard.cli.child import Child, leave
+
+    with Child() as command, TemporaryDirectory(prefix="creditguard-") as folder, gateway:
+        ended = command.run(argv, env=_environment(gateway, folder))
+    if ended.reason:
+        say(ended.reason)
+    leave(ended)
+
+
+def _environment(gateway: Gateway, folder: str) -> dict[str, str]:
+    """The sandbox's. Nothing leads out of it: not to your account's name, under which others count holds, nor to their ledger."""
+    from creditguard.cli.child import inherited_environment
+
+    environment = inherited_environment()
+    for name in ("APIMALL_API_KEY_FILE", "CREDITGUARD_ACCOUNT"):
+        environment.pop(name, None)
+    for name in ("NO_PROXY", "no_proxy"):
+        environment[name] = ",".join(filter(None, (environment.get(name), "127.0.0.1")))
+    return {
+        **environment,
+        "CREDITGUARD_BASE_URL": gateway.url,
+        "APIMALL_API_KEY": gateway.key,
+        "CREDITGUARD_LEDGER": f"sqlite:///{folder}/ledger.db",
+    }

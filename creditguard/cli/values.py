@@ -52,12 +52,16 @@ def settle(text: str) -> float | str:
 
 
 def share(text: str) -> Decimal:
-    """A share of the budget: `0.8` or `80%`."""
+    """A share of the budget: `0.8` or `80%`. More than twice the budget is a percentage whose sign was forgotten."""
     percent = text.endswith("%")
     try:
         amount = to_credits(text.removesuffix("%"), "it")
     except ConfigurationError:
         raise argparse.ArgumentTypeError(f"it must be a share of the budget such as 0.8 or 80%, not {text!r}") from None
+    if not percent and amount >= 2:
+        raise argparse.ArgumentTypeError(
+            f"it must be a share of the budget such as 0.8 or 80%: {text!r} would be {text} times the budget, {text}% is meant?"
+        )
     return amount / 100 if percent else amount
 
 

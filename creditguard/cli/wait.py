@@ -9,7 +9,8 @@ import time
 from collections.abc import Callable
 from typing import TypeVar
 
-from creditguard.cli import exits, say
+from creditguard.cli import exits
+from creditguard.cli.output import printable, say
 from creditguard.cli.preflight import guard_for, sink_for
 from creditguard.errors import (
     AuthenticationError,
@@ -66,7 +67,7 @@ class WaitingSink:
     def progress(self, error: CreditGuardError, left: float) -> None:
         """Show why and how long it still waits, on a terminal."""
         if self._terminal:
-            sys.stderr.write(f"\r\x1b[Kwaiting, {left:.0f} s left: {error}")
+            sys.stderr.write(f"\r\x1b[Kwaiting, {left:.0f} s left: {printable(str(error))}")
             sys.stderr.flush()
             self._shown = True
 

@@ -117,11 +117,11 @@ class Engine:
             go_on: SimpleQueue[None] = SimpleQueue()
             self.service.put(_closing(leases, closed, go_on))
             waiting.append((leases, closed, go_on))
-        for leases, closed, _ in waiting:
+        for _, closed, _ in waiting:
             try:
                 closed.get(timeout=max(ends - seconds(), 0.0))
             except Empty:
-                leases.left_open = True
+                pass  # the child finds out by itself that it cannot use it
         return [go_on for _, _, go_on in waiting]
 
 

@@ -42,13 +42,12 @@ class Leases:
         self.ever_answered: bool = False
         self.opened: bool = False
         """Something was asked, so there may be a connection."""
-        self.left_open: bool = False
-        """A forked child has inherited a connection that could not be closed in time."""
         self._interval = ledger.ttl / 3 if ledger.ttl else _RETRY
         self._held: set[str] = set()
         self._owed: dict[str, Report | None] = {}
         self._renewed = 0.0
-        self._pause = _RETRY
+        self._retry = min(_RETRY, self._interval)
+        self._pause = self._retry
         self._due = _NEVER
 
     @property
@@ -74,7 +73,7 @@ class Leases:
         try:
             return self.desk.ask(partial(self._give, run_id), resume)
         except LedgerError:
-            self._attend(_RETRY)
+            self._attend(self._retry)
             raise
 
     def close(self) -> None:
@@ -124,7 +123,7 @@ class Leases:
             else:
                 self.ledger.settle(run_id, report.account, report.to_dict())
         except Exception:
-            self._attend(_RETRY)
+            self._attend(self._retry)
             raise
         del self._owed[run_id]
 
@@ -153,9 +152,9 @@ class Leases:
         if delay is None or failure:
             # Perhaps a restart. Whether the lease outlived it, the ledger will say when it answers again.
             delay = self._pause
-            self._pause = min(self._pause * 2, max(self._interval, _RETRY))
+            self._pause = min(self._pause * 2, self._interval)
         else:
-            self._pause = _RETRY
+            self._pause = self._retry
         self._attend(delay)
 
     def _renew(self) -> float:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import _thread
 import logging
+import threading
 from collections.abc import Callable, Iterable
 from queue import SimpleQueue
 from typing import TypeAlias
@@ -61,6 +62,7 @@ class Service:
     def _serve(self) -> None:
         me = _thread.get_ident()
         self._threads.add(me)
+        threading.current_thread().name = "creditguard"  # for logs and debuggers
         while True:
             with self._counting:
                 if self._idle >= _SPARE:

@@ -20,8 +20,9 @@ from creditguard.guarding.entry import Entry
 from creditguard.guarding.run import Run, _stack
 from creditguard.guarding.wiring import wire
 from creditguard.rules.amounts import ZERO, rounded, to_credits
+from creditguard.rules.arguments import parse_name
 from creditguard.rules.values import Admission, Plan
-from creditguard.settings import Settings, parse_name
+from creditguard.settings import CurrentSettings
 from creditguard.settings.options import Options
 
 if TYPE_CHECKING:
@@ -144,7 +145,9 @@ class guard:  # noqa: N801 - read at its place of use: `with guard(...)`, `@guar
             await life.entering.await_(life.late())
         return life.admitted()
 
-    def _budget_for(self, job: str, settings: Settings, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Decimal:
+    def _budget_for(
+        self, job: str, settings: CurrentSettings, args: tuple[Any, ...], kwargs: Mapping[str, Any]
+    ) -> Decimal:
         budget = self._options.budget
         if callable(budget):
             return rounded(to_credits(budget(*args, **kwargs), "the budget that budget() worked out"))
@@ -230,7 +233,7 @@ class guard:  # noqa: N801 - read at its place of use: `with guard(...)`, `@guar
 class _Laid:
     """Options as they lie over the settings of a moment, and the parts that follow from both: the same for run after run."""
 
-    def __init__(self, settings: Settings, process: Engine, options: Options) -> None:
+    def __init__(self, settings: CurrentSettings, process: Engine, options: Options) -> None:
         wiring = wire(process, settings, options)
         self._holds_for = settings, process, process.without_default_ledger
         self.parts: Parts = wiring.parts
@@ -245,7 +248,7 @@ class _Laid:
             **options.over(settings),
         )
 
-    def holds_for(self, settings: Settings, process: Engine) -> bool:
+    def holds_for(self, settings: CurrentSettings, process: Engine) -> bool:
         """Whether nothing has changed since."""
         before, engine_before, without_default_ledger = self._holds_for
         return (

@@ -11,12 +11,13 @@ from creditguard.engine.leases import Leases
 from creditguard.engine.performance import Parts
 from creditguard.errors import ConfigurationError
 from creditguard.rules.ports import BalanceSource
-from creditguard.settings import Settings
+from creditguard.rules.secret import SecretText
+from creditguard.settings import CurrentSettings
 from creditguard.settings.options import Options
 from creditguard.sinks.host import HostSink
 
 _SINK = HostSink()
-_sources: dict[tuple[str, str], BalanceSource] = {}
+_sources: dict[tuple[SecretText, str], BalanceSource] = {}
 
 
 class Wiring(NamedTuple):
@@ -29,7 +30,7 @@ class Wiring(NamedTuple):
     ledger_optional: bool
 
 
-def wire(engine: Engine, settings: Settings, options: Options) -> Wiring:
+def wire(engine: Engine, settings: CurrentSettings, options: Options) -> Wiring:
     """Put a run's parts together. Options beat settings. Raises ConfigurationError for what cannot be used."""
     source = source_for(settings, options.source)
     account = options.account or settings.account or source.account
@@ -38,7 +39,7 @@ def wire(engine: Engine, settings: Settings, options: Options) -> Wiring:
     return Wiring(Parts(readings, leases, options.sink or _SINK), account, source.name, source.unit, optional)
 
 
-def source_for(settings: Settings, source: str | BalanceSource | None = None) -> BalanceSource:
+def source_for(settings: CurrentSettings, source: str | BalanceSource | None = None) -> BalanceSource:
     """The source that is asked for: API Mall, by the settings' key and gateway, or the caller's own."""
     if source is None or source == "apimall":
         return _apimall(settings)
@@ -47,7 +48,7 @@ def source_for(settings: Settings, source: str | BalanceSource | None = None) ->
     raise ConfigurationError("source must be 'apimall' or an object with name, unit, account and read()", "source")
 
 
-def _apimall(settings: Settings) -> BalanceSource:
+def _apimall(settings: CurrentSettings) -> BalanceSource:
     if settings.api_key is None:
         message = "no API key: set APIMALL_API_KEY, or APIMALL_API_KEY_FILE to a file that holds it"
         raise ConfigurationError(message, "APIMALL_API_KEY")
@@ -56,19 +57,19 @@ def _apimall(settings: Settings) -> BalanceSource:
     if found is None:
         from creditguard.sources.apimall import ApiMall
 
-        found = _sources.setdefault(key, ApiMall(settings.api_key, settings.base_url))
+        found = _sources.setdefault(key, ApiMall(settings.api_key.get_secret_value(), settings.base_url))
     return found
 
 
-def _leases(engine: Engine, settings: Settings, options: Options) -> tuple[Leases, bool]:
+def _leases(engine: Engine, settings: CurrentSettings, options: Options) -> tuple[Leases, bool]:
     from creditguard.ledgers import default_url, open_ledger
 
     ledger, patience = options.ledger, 2 * settings.timeout
     if ledger is not None and not isinstance(ledger, str):
         return engine.leases_on(_Same(ledger), lambda: ledger, patience), False
-    named = ledger or settings.ledger
-    url = named or ("none" if engine.without_default_ledger else default_url())
-    return engine.leases_on(url, lambda: open_ledger(url), patience), named is None
+    named = SecretText(ledger) if ledger else settings.ledger  # it may hold a password
+    url = named or SecretText("none" if engine.without_default_ledger else default_url())
+    return engine.leases_on(url, lambda: open_ledger(url.get_secret_value()), patience), named is None
 
 
 class _Same:

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import suppress
 from pathlib import Path
-
-from creditguard.ledgers.turns import seconds
+from time import CLOCK_MONOTONIC, clock_gettime
 
 try:
     import fcntl
@@ -28,7 +26,7 @@ class FileLock:
     """A lock that excludes other processes, not other threads of this one.
 
     The lock is POSIX's (lockf), which belongs to the process: a forked child does not keep its killed parent's lock alive, as
-    it would with flock. Where locks or the file cannot be had, `held` succeeds at once: the lock is a courtesy.
+    it would with flock. Where locks or the file cannot be had, `take` succeeds at once: the lock is a courtesy.
     """
 
     def __init__(self) -> None:
@@ -38,33 +36,30 @@ class FileLock:
         """Open `path`, made with the mode and owner of the file `like`."""
         self._fd = _open_like(path, like) if _AVAILABLE else -1
 
-    @contextmanager
-    def held(self, wait: float) -> Iterator[None]:
-        """Hold the lock. Raises TimeoutError when another process keeps it for `wait` seconds."""
-        locked = self._take(wait)
-        try:
-            yield
-        finally:
-            if locked:
-                fcntl.lockf(self._fd, fcntl.LOCK_UN)
-
-    def _take(self, wait: float) -> bool:
+    def take(self, wait: float) -> None:
+        """Take the lock. Raises TimeoutError when another process keeps it for `wait` seconds."""
         if self._fd < 0:
-            return False
+            return
         start = 0.0
         while True:
             try:
                 fcntl.lockf(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return True
+                return
             except (BlockingIOError, PermissionError):
                 pass
             except OSError:
-                return False  # a file system without locks
-            now = seconds()
+                return  # a file system without locks
+            now = clock_gettime(CLOCK_MONOTONIC)  # nothing in Python freezes it (test libraries patch time.monotonic)
             start = start or now
             if now - start > wait:
                 raise TimeoutError
             time.sleep(_STEP if now - start < _SOON else _STEP_LATER)
+
+    def release(self) -> None:
+        """Give the lock up, if this process has it."""
+        if self._fd >= 0:
+            with suppress(OSError):  # a file system without locks
+                fcntl.lockf(self._fd, fcntl.LOCK_UN)
 
     def close(self) -> None:
         """Close the file, which gives up the lock."""

@@ -2,10 +2,12 @@
 a report can still tell whether they overlapped.
 """
 
+# ruff: noqa: ARG002 - it has the verbs of a ledger, and no use for what they say
+
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 
 from creditguard.process.identity import this_process
 from creditguard.rules.values import Grant, Hold, LiveHold, Mark, Owner, Reading
@@ -18,40 +20,58 @@ class NoLedger:
     ttl: float | None = None
 
     def __init__(self) -> None:
-        self._by_process: dict[str, _Runs] = {}
+        self._forget(this_process())
 
     def mark(self, account: str) -> Mark:
-        return self._runs().mark(account)
+        self._look()
+        return Mark(started=self._started.get(account, 0), ended=self._ended.get(account, 0))
 
-    def reserve(self, hold: Hold, owner: Owner, *, available: int | None, mark: Mark | None) -> Grant:  # noqa: ARG002
-        self._runs().start(hold.id, hold.account)
+    def reserve(self, hold: Hold, owner: Owner, *, available: int | None, mark: Mark | None) -> Grant:
+        self._look()
+        if hold.id not in self._accounts:
+            self._accounts[hold.id] = hold.account
+            self._started[hold.account] = self._started.get(hold.account, 0) + 1
         return Grant(admitted=True, held_by_others=0)
 
-    def renew(self, owner: Owner, run_ids: Iterable[str]) -> frozenset[str]:  # noqa: ARG002
+    def extend(self, run_id: str, by: int, *, available: int | None, mark: Mark | None) -> Grant:
+        return Grant(admitted=True, held_by_others=0)
+
+    def shrink(self, run_id: str, to: int) -> None:
+        pass
+
+    def renew(self, owner: Owner, run_ids: Iterable[str]) -> frozenset[str]:
         return frozenset()
 
-    def settle(self, run_id: str, account: str, report: Mapping[str, object]) -> None:  # noqa: ARG002
-        self._runs().end(run_id)
+    def settle(self, run_id: str, account: str, report: Mapping[str, object]) -> None:
+        self.release(run_id)
 
     def release(self, run_id: str) -> bool:
-        return self._runs().end(run_id)
+        self._look()
+        account = self._accounts.pop(run_id, None)
+        if account is not None:
+            self._ended[account] = self._ended.get(account, 0) + 1
+        return account is not None
 
-    def sweep(self, account: str) -> int:  # noqa: ARG002
-        return 0
+    def sweep(self, account: str) -> Sequence[LiveHold]:
+        return ()
 
-    def holds(self, account: str | None = None) -> Sequence[LiveHold]:  # noqa: ARG002
+    def set_lagging(self, account: str, lagging: bool) -> None:
+        pass
+
+    def holds(self, account: str | None = None, *, limit: int = 1000) -> Sequence[LiveHold]:
         return ()
 
     def history(
-        self,
-        *,
-        account: str | None = None,  # noqa: ARG002
-        job: str | None = None,  # noqa: ARG002
-        limit: int = 20,  # noqa: ARG002
+        self, *, account: str | None = None, job: str | None = None, since: datetime | None = None, limit: int = 20
     ) -> Sequence[Mapping[str, object]]:
         return ()
 
-    def recent(self, account: str, *, max_age: float, claim: float) -> Reading | bool:  # noqa: ARG002
+    def runs(
+        self, *, since: datetime | None = None, job: str | None = None, account: str | None = None
+    ) -> Iterator[Mapping[str, object]]:
+        return iter(())
+
+    def recent(self, account: str, *, max_age: float, claim: float) -> Reading | bool:
         return True
 
     def publish(self, account: str, reading: Reading) -> None:
@@ -60,34 +80,14 @@ class NoLedger:
     def close(self) -> None:
         pass
 
-    def _runs(self) -> _Runs:
-        me = this_process().id
-        return self._by_process.get(me) or self._by_process.setdefault(me, _Runs())
+    def _look(self) -> None:
+        """Whether this is still the process that it was."""
+        me = this_process()
+        if self._process != me.id:
+            self._forget(me)
 
-
-class _Runs:
-    """The runs of one process."""
-
-    def __init__(self) -> None:
-        # Reentrant: the garbage collector may end a guarded generator while its own thread is in here.
-        self._lock = threading.RLock()
+    def _forget(self, process: Owner) -> None:
+        self._process = process.id
         self._accounts: dict[str, str] = {}
         self._started: dict[str, int] = {}
         self._ended: dict[str, int] = {}
-
-    def mark(self, account: str) -> Mark:
-        with self._lock:
-            return Mark(started=self._started.get(account, 0), ended=self._ended.get(account, 0))
-
-    def start(self, run_id: str, account: str) -> None:
-        with self._lock:
-            if run_id not in self._accounts:
-                self._accounts[run_id] = account
-                self._started[account] = self._started.get(account, 0) + 1
-
-    def end(self, run_id: str) -> bool:
-        with self._lock:
-            account = self._accounts.pop(run_id, None)
-            if account is not None:
-                self._ended[account] = self._ended.get(account, 0) + 1
-            return account is not None

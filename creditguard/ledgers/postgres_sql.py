@@ -1,9 +1,8 @@
-"""The statements of the PostgreSQL ledger. How they work together is told in `ledgers.postgres`.
+"""The schema of the PostgreSQL ledger: tables, and a function for each verb. How they work together is told in
+`ledgers.postgres`.
 
-A text of several statements is sent as one message and runs as one transaction; its answer is that of the last statement.
+Every name is qualified and every function sets its own search path, so whatever a role's is, it does not matter.
 """
-
-# ruff: noqa: S608 - statements are put together from constants, and no value ever goes into their text
 
 from __future__ import annotations
 
@@ -11,10 +10,9 @@ CREATE_SCHEMA = "CREATE SCHEMA creditguard"
 
 CREATE_META = """
     CREATE TABLE creditguard.meta (key text PRIMARY KEY, value text NOT NULL);
-    INSERT INTO creditguard.meta VALUES ('schema_version', '0')"""
+    INSERT INTO creditguard.meta VALUES ('schema_version', '1'), ('level', '0')"""
 
-MIGRATIONS: tuple[str, ...] = (
-    """
+_TABLES = """
     CREATE TABLE creditguard.accounts (
         account text PRIMARY KEY,
         admitted numeric NOT NULL DEFAULT 0,     -- micro-credits; these four only ever grow
@@ -55,151 +53,428 @@ MIGRATIONS: tuple[str, ...] = (
         report text NOT NULL
     );
     CREATE INDEX history_by_age ON creditguard.history (finished_at)
-    """,
-)
-"""How to come from each version of the schema to the next. Only ever append."""
+    """
 
-VERSION = "SELECT value FROM creditguard.meta WHERE key = 'schema_version'"
-SET_VERSION = "UPDATE creditguard.meta SET value = %(version)s WHERE key = 'schema_version'"
+# Processes of the first version go on beside ours until they are started anew: nothing of theirs changes.
+_MORE_TABLES = """
+    ALTER TABLE creditguard.accounts ADD COLUMN lagging boolean NOT NULL DEFAULT false;
+    ALTER TABLE creditguard.owners ADD COLUMN ttl double precision NOT NULL DEFAULT 60;  -- seconds
+    ALTER TABLE creditguard.holds
+        ADD COLUMN budget bigint,                -- micro-credits: all that was admitted, however the hold shrank
+        ADD COLUMN balance numeric,              -- on the account at the admission
+        ADD COLUMN extended text;                -- the latest extension, by a name of its own
+    ALTER TABLE creditguard.history ADD COLUMN abandoned boolean NOT NULL DEFAULT false;  -- the run may yet say more
+    CREATE INDEX history_of_job ON creditguard.history (job, finished_at, seq);
+    CREATE INDEX history_of_account ON creditguard.history (account, finished_at, seq);
+    CREATE TABLE creditguard.tombstones (run_id text PRIMARY KEY, released_at timestamptz NOT NULL);
+    CREATE INDEX tombstones_by_age ON creditguard.tombstones (released_at);
+    CREATE TABLE creditguard.clocks (
+        clock text PRIMARY KEY,                  -- of a machine that runs, or of one process
+        ahead double precision NOT NULL,         -- seconds by which the server's is ahead of it
+        since timestamptz NOT NULL,              -- since when that is so
+        seen timestamptz NOT NULL
+    );
+    DO $do$
+    DECLARE granted record;
+    BEGIN  -- who may use the tables that there were may use the new ones
+        FOR granted IN
+            SELECT privilege_type, CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END AS role
+            FROM pg_catalog.pg_class, aclexplode(relacl) WHERE oid = 'creditguard.holds'::regclass AND grantee <> relowner
+        LOOP
+            EXECUTE format('GRANT %s ON creditguard.tombstones, creditguard.clocks TO %s', granted.privilege_type, granted.role);
+        END LOOP;
+    END $do$
+    """
+
+_FUNCTIONS = """
+    -- The ledger's clock, as it is now and not when the transaction began. In a function of its own so that tests can set it.
+    CREATE FUNCTION creditguard.clock() RETURNS timestamptz LANGUAGE sql VOLATILE AS 'SELECT pg_catalog.clock_timestamp()';
+
+    -- Since when the clock of whoever asks (p_clock; p_ticks seconds that it counts through every sleep; p_wall, the time that
+    -- its host believes in) has agreed with the server's. What the server wrote before has no meaning to it.
+    CREATE FUNCTION creditguard.steady(p_clock text, p_ticks double precision, p_wall double precision) RETURNS timestamptz
+    LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+    DECLARE
+        t timestamptz := creditguard.clock();
+        is_ahead double precision := extract(epoch FROM t) - p_ticks;
+        known creditguard.clocks;
+    BEGIN
+        SELECT * INTO known FROM creditguard.clocks c WHERE c.clock = p_clock;
+        IF known.clock IS NOT NULL AND abs(is_ahead - known.ahead) < 10 THEN
+            IF t - known.seen > interval '1 hour' THEN  -- both clocks drift
+                UPDATE creditguard.clocks c SET ahead = is_ahead, seen = t WHERE c.clock = p_clock;
+            END IF;
+            RETURN known.since;
+        END IF;
+        -- Seen for the first time, and two clocks that do not know each other agree: the server's is taken to have been right.
+        IF known.clock IS NULL AND abs(extract(epoch FROM t) - p_wall) < 10
+            AND NOT EXISTS (SELECT 1 FROM creditguard.owners o WHERE o.lease_ends > t + (o.ttl + 10) * interval '1 second')
+        THEN
+            known.since := '-infinity';
+        ELSE
+            known.since := t;
+        END IF;
+        INSERT INTO creditguard.clocks AS c VALUES (p_clock, is_ahead, known.since, t)
+        ON CONFLICT (clock) DO UPDATE SET ahead = excluded.ahead, since = excluded.since, seen = excluded.seen;
+        RETURN known.since;
+    END $$;
+
+    -- Whether a lease has ended. One that was written before p_steady is taken to have been renewed then.
+    CREATE FUNCTION creditguard.is_over(o creditguard.owners, p_steady timestamptz) RETURNS boolean
+    LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+    DECLARE
+        t timestamptz := creditguard.clock();
+        lasts interval := o.ttl * interval '1 second';
+    BEGIN
+        RETURN (o.lease_ends <= t OR o.lease_ends > t + lasts + interval '10 seconds')
+            AND (p_steady + lasts <= t OR (p_steady <= o.lease_ends - lasts AND o.lease_ends <= t));
+    END $$;
+
+    -- The account's row, locked, and made if need be.
+    CREATE FUNCTION creditguard.lock_account(p_account text, p_wait double precision) RETURNS creditguard.accounts
+    LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+    DECLARE a creditguard.accounts;
+    BEGIN
+        PERFORM set_config('lock_timeout', round(p_wait * 1000)::text, true);
+        SELECT * INTO a FROM creditguard.accounts x WHERE x.account = p_account FOR UPDATE;
+        IF NOT FOUND THEN
+            INSERT INTO creditguard.accounts (account) VALUES (p_account) ON CONFLICT DO NOTHING;
+            SELECT * INTO STRICT a FROM creditguard.accounts x WHERE x.account = p_account FOR UPDATE;
+        END IF;
+        -- NaN is greater than any number here, so it must not come to a comparison.
+        IF NOT (a.released >= 0 AND a.released <= a.admitted AND a.admitted < 1e60) THEN
+            RAISE EXCEPTION 'the totals of an account are damaged';
+        END IF;
+        RETURN a;
+    END $$;
+
+    -- The row of the account that a run has a hold on, locked; all null if the run has none.
+    CREATE FUNCTION creditguard.lock_account_of(p_run text, p_wait double precision) RETURNS creditguard.accounts
+    LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+    DECLARE found_in text;
+    BEGIN
+        SELECT h.account INTO found_in FROM creditguard.holds h WHERE h.run_id = p_run;
+        IF FOUND THEN
+            RETURN creditguard.lock_account(found_in, p_wait);
+        END IF;
+        RETURN NULL;
+    END $$;
+
+    -- One at a time for each run: a release must not pass by a reservation that is being made. Before all other locks.
+    CREATE FUNCTION creditguard.lock_run(p_run text, p_wait double precision) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+    BEGIN
+        PERFORM set_config('lock_timeout', round(p_wait * 1000)::text, true);
+        PERFORM pg_advisory_xact_lock(7165064744911531332 # hashtext(p_run));
+    END $$;
+
+    CREATE FUNCTION creditguard.take_lease(
+        p_owner text, p_host text, p_boot text, p_pid bigint, p_started text, p_ttl double precision, p_steady timestamptz
+    ) RETURNS integer
+    LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+    DECLARE
+        t timestamptz := creditguard.clock();
+        o creditguard.owners;
+    BEGIN
+        SELECT * INTO o FROM creditguard.owners x WHERE x.id = p_owner FOR UPDATE;
+        IF NOT FOUND THEN
+            INSERT INTO creditguard.owners (id, host, boot, pid, started, lease_ends, ttl)
+            VALUES (p_owner, p_host, p_boot, p_pid, p_started, t + p_ttl * interval '1 second', p_ttl);
+            RETURN 0;
+        END IF;
+        UPDATE creditguard.owners x SET
+            lapses = x.lapses + creditguard.is_over(o, p_steady)::integer,
+            lease_ends = t + p_ttl * interval '1 second', ttl = p_ttl
+        WHERE x.id = p_owner RETURNING x.lapses INTO o.lapses;
+        RETURN o.lapses;
+    END $$;
+
+    CREATE FUNCTION creditguard.reserve(
+        p_run text, p_account text, p_amount bigint, p_job text, p_labels text, p_balance numeric,
+        p_available numeric, p_released numeric,
+        p_owner text, p_host text, p_boot text, p_pid bigint, p_started text, p_ttl double precision,
+        p_clock text, p_ticks double precision, p_wall double precision, p_wait double precision,
+        OUT admitted boolean, OUT held numeric
+    ) LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+    DECLARE
+        steady timestamptz;
+        a creditguard.accounts;
+        own bigint;
+    BEGIN
+        PERFORM creditguard.lock_run(p_run, p_wait);
+        steady := creditguard.steady(p_clock, p_ticks, p_wall);
+        a := creditguard.lock_account(p_account, p_wait);
+        -- A mark from before the ledger was made anew may be ahead of its totals: never count less than admitted - released.
+        held := a.admitted - least(a.released, p_released);
+        SELECT h.amount INTO own FROM creditguard.holds h WHERE h.run_id = p_run;
+        IF FOUND THEN
+            admitted := true;
+            held := held - own;
+            RETURN;
+        END IF;
+        admitted := (p_available IS NULL OR p_available - held >= p_amount)
+            AND NOT EXISTS (SELECT 1 FROM creditguard.history h WHERE h.run_id = p_run)
+            AND NOT EXISTS (SELECT 1 FROM creditguard.tombstones s WHERE s.run_id = p_run);
+        IF admitted THEN
+            INSERT INTO creditguard.holds
+                (run_id, account, owner, amount, job, labels, since, lapses, budget, balance)
+            VALUES (p_run, p_account, p_owner, p_amount, p_job, p_labels, creditguard.clock(),
+                creditguard.take_lease(p_owner, p_host, p_boot, p_pid, p_started, p_ttl, steady), p_amount, p_balance);
+            UPDATE creditguard.accounts x SET admitted = x.admitted + p_amount, started = x.started + 1
+            WHERE x.account = p_account;
+        END IF;
+    END $$;
+
+    -- Asked once more with the same p_name, after an answer that was lost, it grows no further.
+    CREATE FUNCTION creditguard.extend(
+        p_run text, p_by bigint, p_name text, p_available numeric, p_released numeric, p_wait double precision,
+        OUT admitted boolean, OUT held numeric, OUT missing boolean
+    ) LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+    DECLARE
+        a creditguard.accounts := creditguard.lock_account_of(p_run, p_wait);
+        h creditguard.holds;
+    BEGIN
+        SELECT * INTO h FROM creditguard.holds x WHERE x.run_id = p_run;
+        missing := NOT FOUND;
+        held := coalesce(a.admitted - least(a.released, p_released), 0);
+        admitted := NOT missing AND (p_available IS NULL OR p_available - held >= p_by);
+        IF h.extended = p_name THEN
+            admitted := true;
+            held := held - p_by;
+        ELSIF admitted THEN
+            UPDATE creditguard.holds x SET
+                amount = x.amount + p_by, budget = coalesce(x.budget, x.amount) + p_by, extended = p_name
+            WHERE x.run_id = p_run;
+            UPDATE creditguard.accounts x SET admitted = x.admitted + p_by WHERE x.account = a.account;
+        END IF;
+    END $$;
+
+    CREATE FUNCTION creditguard.shrink(p_run text, p_to bigint, p_wait double precision) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+    DECLARE
+        a creditguard.accounts := creditguard.lock_account_of(p_run, p_wait);
+        was bigint;
+    BEGIN
+        SELECT h.amount INTO was FROM creditguard.holds h WHERE h.run_id = p_run;
+        IF was > p_to AND NOT a.lagging THEN
+            UPDATE creditguard.holds h SET amount = p_to, budget = coalesce(h.budget, was) WHERE h.run_id = p_run;
+            UPDATE creditguard.accounts x SET released = x.released + was - p_to WHERE x.account = a.account;
+            PERFORM set_config('synchronous_commit', 'off', true);
+        END IF;
+    END $$;
+
+    CREATE FUNCTION creditguard.set_lagging(p_account text, p_lagging boolean, p_wait double precision) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+    BEGIN
+        PERFORM creditguard.lock_account(p_account, p_wait);
+        UPDATE creditguard.accounts x SET lagging = p_lagging WHERE x.account = p_account AND x.lagging <> p_lagging;
+    END $$;
+
+    CREATE FUNCTION creditguard.renew(
+        p_owner text, p_runs text[], p_ttl double precision,
+        p_clock text, p_ticks double precision, p_wall double precision, p_wait double precision
+    ) RETURNS SETOF text
+    LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+    DECLARE
+        steady timestamptz := creditguard.steady(p_clock, p_ticks, p_wall);
+        o creditguard.owners;
+    BEGIN
+        PERFORM set_config('lock_timeout', round(p_wait * 1000)::text, true), set_config('synchronous_commit', 'off', true);
+        SELECT * INTO o FROM creditguard.owners x WHERE x.id = p_owner FOR UPDATE;
+        UPDATE creditguard.owners x SET
+            lapses = x.lapses + creditguard.is_over(o, steady)::integer,
+            lease_ends = creditguard.clock() + p_ttl * interval '1 second', ttl = p_ttl
+        WHERE x.id = p_owner;
+        -- Lapses are counted and never reset. A hold that is behind its owner's count has been through one.
+        RETURN QUERY SELECT asked.run FROM unnest(p_runs) AS asked (run) WHERE NOT EXISTS (
+            SELECT 1 FROM creditguard.holds h JOIN creditguard.owners x ON x.id = h.owner
+            WHERE h.run_id = asked.run AND x.id = p_owner AND h.lapses = x.lapses);
+    END $$;
+
+    -- Whether there was a hold, which is gone now.
+    CREATE FUNCTION creditguard.let_go(p_run text, p_wait double precision) RETURNS boolean
+    LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+    DECLARE
+        a creditguard.accounts := creditguard.lock_account_of(p_run, p_wait);
+        held bigint;
+    BEGIN
+        DELETE FROM creditguard.holds h WHERE h.run_id = p_run RETURNING h.amount INTO held;
+        IF held IS NOT NULL THEN
+            UPDATE creditguard.accounts x SET released = x.released + held, ended = x.ended + 1 WHERE x.account = a.account;
+        END IF;
+        RETURN held IS NOT NULL;
+    END $$;
+
+    CREATE FUNCTION creditguard.release(p_run text, p_wait double precision) RETURNS boolean
+    LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+    BEGIN
+        PERFORM creditguard.lock_run(p_run, p_wait);
+        INSERT INTO creditguard.tombstones VALUES (p_run, creditguard.clock()) ON CONFLICT DO NOTHING;
+        RETURN creditguard.let_go(p_run, p_wait);
+    END $$;
+
+    -- The first report stays, unless it was filed for a run that was taken for dead, and was not.
+    CREATE FUNCTION creditguard.settle(p_run text, p_account text, p_job text, p_report text, p_wait double precision)
+    RETURNS bigint LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+    DECLARE filed bigint;
+    BEGIN
+        PERFORM creditguard.lock_run(p_run, p_wait);
+        PERFORM creditguard.let_go(p_run, p_wait);
+        INSERT INTO creditguard.history AS x (run_id, account, job, finished_at, report)
+        VALUES (p_run, p_account, p_job, creditguard.clock(), p_report)
+        ON CONFLICT (run_id) DO UPDATE SET
+            account = excluded.account, job = excluded.job, finished_at = excluded.finished_at, report = excluded.report,
+            abandoned = false
+            WHERE x.abandoned
+        RETURNING x.seq INTO filed;
+        RETURN filed;
+    END $$;
+
+    -- Who has holds on the account, and whether its lease has ended.
+    CREATE FUNCTION creditguard.owners_of(
+        p_account text, p_clock text, p_ticks double precision, p_wall double precision
+    ) RETURNS TABLE (id text, host text, boot text, pid bigint, started text, is_over boolean)
+    LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+    DECLARE steady timestamptz := creditguard.steady(p_clock, p_ticks, p_wall);
+    BEGIN
+        RETURN QUERY SELECT o.id, o.host, o.boot, o.pid, o.started, creditguard.is_over(o, steady) FROM creditguard.owners o
+        WHERE EXISTS (SELECT 1 FROM creditguard.holds h WHERE h.owner = o.id AND h.account = p_account);
+    END $$;
+
+    -- Free the holds of the dead, and of those whose lease has ended: one that has been renewed since it was looked at is let
+    -- off. Their reports come later in the same transaction.
+    CREATE FUNCTION creditguard.free(
+        p_account text, p_dead text[], p_over text[], p_clock text, p_ticks double precision, p_wall double precision,
+        p_wait double precision
+    ) RETURNS TABLE (
+        run_id text, account text, amount bigint, job text, labels text, budget bigint, balance numeric,
+        id text, host text, boot text, pid bigint, started text, since double precision, lease_ends double precision
+    ) LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+    DECLARE
+        steady timestamptz := creditguard.steady(p_clock, p_ticks, p_wall);
+        doomed text[];
+    BEGIN
+        PERFORM creditguard.lock_account(p_account, p_wait);
+        PERFORM 1 FROM creditguard.owners o WHERE o.id = ANY (p_dead || p_over) ORDER BY o.id FOR UPDATE;
+        SELECT array_agg(o.id) INTO doomed FROM creditguard.owners o
+        WHERE o.id = ANY (p_dead) OR (o.id = ANY (p_over) AND creditguard.is_over(o, steady));
+        RETURN QUERY WITH freed AS (
+            DELETE FROM creditguard.holds h WHERE h.owner = ANY (doomed) AND h.account = p_account RETURNING h.*
+        ), counted AS (
+            UPDATE creditguard.accounts x SET released = x.released + t.amount, ended = x.ended + t.runs
+            FROM (SELECT sum(f.amount) AS amount, count(*) AS runs FROM freed f) AS t
+            WHERE x.account = p_account AND t.runs > 0
+        )
+        SELECT f.run_id, f.account, f.amount, f.job, f.labels, f.budget, f.balance, o.id, o.host, o.boot, o.pid, o.started,
+               extract(epoch FROM f.since)::float8, extract(epoch FROM o.lease_ends)::float8
+        FROM freed f JOIN creditguard.owners o ON o.id = f.owner ORDER BY f.since, f.run_id;
+    END $$;
+
+    -- What can wait, a hundred rows at a time.
+    CREATE FUNCTION creditguard.tidy(p_keep double precision) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+    DECLARE t timestamptz := creditguard.clock();
+    BEGIN
+        PERFORM set_config('synchronous_commit', 'off', true);
+        DELETE FROM creditguard.history WHERE seq IN (
+            SELECT h.seq FROM creditguard.history h WHERE h.finished_at < t - p_keep * interval '1 second'
+            ORDER BY h.finished_at LIMIT 100 FOR UPDATE SKIP LOCKED);
+        DELETE FROM creditguard.tombstones WHERE run_id IN (
+            SELECT s.run_id FROM creditguard.tombstones s WHERE s.released_at < t - interval '1 hour'
+            LIMIT 200 FOR UPDATE SKIP LOCKED);
+        -- Whoever reserves for an owner takes its lease first, so no hold can come to an owner that passes this test.
+        DELETE FROM creditguard.owners WHERE id IN (
+            SELECT o.id FROM creditguard.owners o
+            WHERE o.lease_ends <= t AND NOT EXISTS (SELECT 1 FROM creditguard.holds h WHERE h.owner = o.id)
+            LIMIT 100 FOR UPDATE SKIP LOCKED);
+        DELETE FROM creditguard.clocks c WHERE c.seen < t - interval '30 days';
+    END $$;
+
+    CREATE FUNCTION creditguard.recent(p_account text, p_max_age double precision, OUT reading text, OUT claimed boolean)
+    RETURNS SETOF record LANGUAGE plpgsql STABLE SET search_path = pg_catalog AS $$
+    DECLARE t timestamptz := creditguard.clock();
+    BEGIN
+        RETURN QUERY SELECT
+            CASE WHEN a.published_at > t - p_max_age * interval '1 second' AND a.published_at <= t THEN a.reading END,
+            coalesce(a.claim_ends > t, false)
+        FROM creditguard.accounts a WHERE a.account = p_account;
+    END $$;
+
+    CREATE FUNCTION creditguard.claim(
+        p_account text, p_claimant text, p_max_age double precision, p_claim double precision, p_wait double precision
+    ) RETURNS boolean LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+    DECLARE
+        a creditguard.accounts := creditguard.lock_account(p_account, p_wait);
+        t timestamptz := creditguard.clock();
+    BEGIN
+        PERFORM set_config('synchronous_commit', 'off', true);
+        UPDATE creditguard.accounts x SET claimant = p_claimant, claim_ends = t + p_claim * interval '1 second'
+        WHERE x.account = p_account AND (x.claimant = p_claimant
+            OR (coalesce(x.claim_ends <= t, true)
+                AND coalesce(x.published_at <= t - p_max_age * interval '1 second' OR x.published_at > t, true)));
+        RETURN FOUND;
+    END $$;
+
+    CREATE FUNCTION creditguard.publish(p_account text, p_reading text, p_wait double precision) RETURNS void
+    LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+    BEGIN
+        PERFORM creditguard.lock_account(p_account, p_wait), set_config('synchronous_commit', 'off', true);
+        UPDATE creditguard.accounts x SET
+            reading = p_reading, published_at = creditguard.clock(), claimant = NULL, claim_ends = NULL
+        WHERE x.account = p_account;
+    END $$
+    """
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = ((_TABLES,), (_MORE_TABLES, _FUNCTIONS))
+"""How to come from each level of the schema to the next. Only ever append, and only what older programs can live with;
+otherwise raise OLDEST, and `schema_version` in the schema with it."""
+
+OLDEST = 1
+"""The `schema_version` of schemas that this program can use: a program that knows a lesser one refuses them."""
+
+META = "SELECT key, value, current_setting('server_encoding') FROM creditguard.meta"
+ENCODING = "SELECT current_setting('server_encoding')"
+SET_LEVEL = """
+    INSERT INTO creditguard.meta VALUES ('level', %(level)s)
+    ON CONFLICT (key) DO UPDATE SET value = excluded.value"""
 HAS_SCHEMA = "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = 'creditguard'"
 HAS_META = "SELECT 1 FROM pg_catalog.pg_tables WHERE schemaname = 'creditguard' AND tablename = 'meta'"
-READ_COMMITTED = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
 LOCK_SCHEMA = "SELECT pg_advisory_xact_lock(7165064744911531332)"  # b"creditgd", until the transaction ends
 
-MARK = "SELECT admitted, released, started, ended FROM creditguard.accounts WHERE account = %(account)s"
+# Each statement of a function must see what was committed while it waited for a lock, whatever the role's default is.
+READ_COMMITTED = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"
+
+MARK = "SELECT admitted, released, started, ended, lagging FROM creditguard.accounts WHERE account = %(account)s"
 
 HOLDS = """
-    SELECT h.run_id, h.account, h.amount, h.job, h.labels, o.id, o.host, o.boot, o.pid, o.started,
+    SELECT h.run_id, h.account, h.amount, h.job, h.labels, h.budget, h.balance, o.id, o.host, o.boot, o.pid, o.started,
            extract(epoch FROM h.since)::float8, extract(epoch FROM o.lease_ends)::float8
     FROM creditguard.holds h JOIN creditguard.owners o ON o.id = h.owner
     WHERE %(account)s::text IS NULL OR h.account = %(account)s
-    ORDER BY h.since, h.run_id"""
+    ORDER BY h.since, h.run_id LIMIT %(limit)s"""
 
-HISTORY = """
-    SELECT report, extract(epoch FROM finished_at)::float8 FROM creditguard.history
-    WHERE (%(account)s::text IS NULL OR account = %(account)s) AND (%(job)s::text IS NULL OR job = %(job)s)
-    ORDER BY finished_at DESC, seq DESC LIMIT %(limit)s"""
+FILE_ABANDONED = """
+    INSERT INTO creditguard.history (run_id, account, job, finished_at, report, abandoned)
+    SELECT f.run_id, %(account)s, f.job, creditguard.clock(), f.report, true
+    FROM unnest(%(run_ids)s::text[], %(jobs)s::text[], %(reports)s::text[]) AS f (run_id, job, report)
+    ON CONFLICT (run_id) DO NOTHING"""
 
 
-class Statements:
-    """The statements that ask the clock, with `clock` for it, or wait for locks, for at most `wait` seconds."""
+def call(function: str, *parameters: str) -> str:
+    """A verb: one message, one transaction."""
+    given = ", ".join(f"%({parameter})s" for parameter in parameters)
+    return f"{READ_COMMITTED}; SELECT * FROM creditguard.{function}({given})"  # noqa: S608
 
-    def __init__(self, clock: str, wait: float) -> None:
-        # Each statement must see what was committed while it waited for the lock, whatever the database's default is.
-        begin = f"""
-            {READ_COMMITTED};
-            SET LOCAL lock_timeout = {wait * 1000:.0f};
-            SET LOCAL statement_timeout = {wait * 2000:.0f};"""
 
-        # Locks the account's row, having made it if need be, and changes nothing.
-        lock_account = """
-            INSERT INTO creditguard.accounts AS a (account) VALUES (%(account)s)
-            ON CONFLICT (account) DO UPDATE SET account = a.account WHERE false;"""
-
-        lock_account_of_run = """
-            SELECT 1 FROM creditguard.accounts
-            WHERE account = (SELECT account FROM creditguard.holds WHERE run_id = %(run_id)s) FOR UPDATE;"""
-
-        # A mark from before the ledger was made anew may be ahead of its totals: never count less than admitted - released.
-        self.reserve: str = f"""{begin}{lock_account}
-            WITH asked AS (
-                SELECT a.admitted - least(a.released, %(released)s::numeric) AS held,
-                       (SELECT amount FROM creditguard.holds WHERE run_id = %(run_id)s) AS own,
-                       EXISTS (SELECT 1 FROM creditguard.history WHERE run_id = %(run_id)s) AS ended
-                FROM creditguard.accounts a WHERE a.account = %(account)s
-            ), granted AS (
-                SELECT true AS yes FROM asked
-                WHERE own IS NULL AND NOT ended
-                  AND (%(available)s::numeric IS NULL OR %(available)s::numeric - held >= %(amount)s)
-            ), lease AS (
-                INSERT INTO creditguard.owners AS o (id, host, boot, pid, started, lease_ends)
-                SELECT %(owner)s, %(host)s, %(boot)s, %(pid)s, %(started)s, {clock} + %(ttl)s * interval '1 second'
-                FROM granted
-                ON CONFLICT (id) DO UPDATE SET
-                    lapses = o.lapses + (o.lease_ends <= {clock})::integer, lease_ends = excluded.lease_ends
-                RETURNING o.lapses
-            ), hold AS (
-                INSERT INTO creditguard.holds (run_id, account, owner, amount, job, labels, since, lapses)
-                SELECT %(run_id)s, %(account)s, %(owner)s, %(amount)s, %(job)s, %(labels)s, {clock}, lapses FROM lease
-            ), counted AS (
-                UPDATE creditguard.accounts SET admitted = admitted + %(amount)s, started = accounts.started + 1
-                FROM granted WHERE account = %(account)s
-            )
-            SELECT own IS NOT NULL OR EXISTS (SELECT 1 FROM granted), held - coalesce(own, 0) FROM asked"""
-
-        freed = """
-            WITH freed AS (
-                DELETE FROM creditguard.holds WHERE run_id = %(run_id)s RETURNING account, amount
-            ), counted AS (
-                UPDATE creditguard.accounts a SET released = a.released + freed.amount, ended = a.ended + 1
-                FROM freed WHERE a.account = freed.account
-            )"""
-
-        self.release: str = f"{begin}{lock_account_of_run}{freed} SELECT 1 FROM freed"
-
-        self.settle: str = f"""{begin}{lock_account_of_run}{freed}
-            INSERT INTO creditguard.history (run_id, account, job, finished_at, report)
-            VALUES (%(run_id)s, %(account)s, %(job)s, {clock}, %(report)s)
-            ON CONFLICT (run_id) DO NOTHING RETURNING seq"""
-
-        # Counts a lapse, and never resets a count. A hold that is behind its owner's count has been through a lapse.
-        self.renew: str = f"""{begin}
-            UPDATE creditguard.owners SET
-                lapses = lapses + (lease_ends <= {clock})::integer, lease_ends = {clock} + %(ttl)s * interval '1 second'
-            WHERE id = %(owner)s;
-            SELECT run_id FROM unnest(%(run_ids)s::text[]) AS asked (run_id)
-            WHERE NOT EXISTS (
-                SELECT 1 FROM creditguard.holds h JOIN creditguard.owners o ON o.id = h.owner
-                WHERE h.run_id = asked.run_id AND o.id = %(owner)s AND h.lapses = o.lapses)"""
-
-        self.owners_in_account: str = f"""
-            SELECT id, host, boot, pid, started, lease_ends <= {clock} FROM creditguard.owners o
-            WHERE EXISTS (SELECT 1 FROM creditguard.holds WHERE owner = o.id AND account = %(account)s)"""
-
-        # An owner that has renewed its lease since it was looked at is let off: FOR UPDATE looks again.
-        self.free: str = f"""{begin}
-            SELECT 1 FROM creditguard.accounts WHERE account = %(account)s FOR UPDATE;
-            WITH doomed AS (
-                SELECT id FROM creditguard.owners
-                WHERE id = ANY (%(dead)s::text[]) OR (id = ANY (%(over)s::text[]) AND lease_ends <= {clock})
-                ORDER BY id FOR UPDATE
-            ), freed AS (
-                DELETE FROM creditguard.holds h USING doomed
-                WHERE h.owner = doomed.id AND h.account = %(account)s RETURNING h.amount
-            ), total AS (
-                SELECT coalesce(sum(amount), 0) AS amount, count(*) AS runs FROM freed
-            )
-            UPDATE creditguard.accounts SET released = released + total.amount, ended = ended + total.runs
-            FROM total WHERE account = %(account)s RETURNING total.runs"""
-
-        # Whoever reserves for an owner renews its lease, so no hold can come to an owner that passes this test.
-        self.forget_owners: str = f"""
-            DELETE FROM creditguard.owners WHERE id IN (
-                SELECT id FROM creditguard.owners o
-                WHERE lease_ends <= {clock} AND NOT EXISTS (SELECT 1 FROM creditguard.holds WHERE owner = o.id)
-                LIMIT 500 FOR UPDATE SKIP LOCKED)"""
-
-        self.prune: str = f"""
-            DELETE FROM creditguard.history WHERE seq IN (
-                SELECT seq FROM creditguard.history WHERE finished_at < {clock} - %(keep)s * interval '1 second'
-                ORDER BY finished_at LIMIT 500 FOR UPDATE SKIP LOCKED)"""
-
-        self.reading: str = f"""
-            SELECT CASE WHEN published_at > {clock} - %(max_age)s * interval '1 second' THEN reading END,
-                   coalesce(claim_ends > {clock}, false)
-            FROM creditguard.accounts WHERE account = %(account)s"""
-
-        self.claim: str = f"""{begin}
-            INSERT INTO creditguard.accounts AS a (account, claimant, claim_ends)
-            VALUES (%(account)s, %(claimant)s, {clock} + %(claim)s * interval '1 second')
-            ON CONFLICT (account) DO UPDATE SET claimant = excluded.claimant, claim_ends = excluded.claim_ends
-            WHERE a.claimant = excluded.claimant
-               OR (coalesce(a.claim_ends <= {clock}, true)
-                   AND coalesce(a.published_at <= {clock} - %(max_age)s * interval '1 second', true))
-            RETURNING 1"""
-
-        self.publish: str = f"""{begin}
-            INSERT INTO creditguard.accounts (account, reading, published_at)
-            VALUES (%(account)s, %(reading)s, {clock})
-            ON CONFLICT (account) DO UPDATE SET
-                reading = excluded.reading, published_at = excluded.published_at, claimant = NULL, claim_ends = NULL"""
+def history(*, job: bool, account: bool, newest_first: bool) -> str:
+    """The reports of all, of a job, of an account, or of both, from a time (and the row at that time) on: so many rows."""
+    chosen = [f"{name} = %({name})s" for name, given in (("job", job), ("account", account)) if given]
+    chosen.append(
+        "finished_at >= %(since)s::timestamptz"
+        if newest_first
+        else "(finished_at, seq) > (%(since)s::timestamptz, %(seq)s)"
+    )
+    order = "DESC" if newest_first else "ASC"
+    return f"""
+        SELECT report, extract(epoch FROM finished_at)::float8, seq, finished_at::text FROM creditguard.history
+        WHERE {" AND ".join(chosen)} ORDER BY finished_at {order}, seq {order} LIMIT %(limit)s"""  # noqa: S608

@@ -4,23 +4,34 @@
 nothing. Totals per account sit in one row and everything else is found by index: no verb that a run waits for scans the holds.
 
 **Fair.** SQLite makes a writer that finds the file busy sleep for ever longer while others barge in; a second's wait was
-measured. So writers first take an advisory lock on a file beside the ledger, trying again at short and even intervals. That
-lock is courtesy only: where it is not to be had, or its holder hangs, `BEGIN IMMEDIATE` alone keeps the ledger right. All waits
-are bounded; then the verb says that the ledger is busy.
+measured. So writers first take an advisory lock on a file beside the ledger (`ledgers.filelock`). That lock is courtesy only:
+where it is not to be had, or its holder hangs, `BEGIN IMMEDIATE` alone keeps the ledger right. All waits are bounded; then the
+verb says that the ledger is busy.
 
-**Time.** A lease is measured on the clock that all processes of one boot share, which neither steps, nor can be frozen from
-Python, nor runs while the machine is suspended (CLOCK_MONOTONIC), and each owner's row says of which boot. A lease from another
-boot is over: nobody lives to hold it. Published readings age on a clock that does run during suspension (CLOCK_BOOTTIME),
-since the account goes on without us. The wall clock only dates what people read, and prunes history.
+**Time.** A lease is measured on the clock of the running machine (CLOCK_MONOTONIC), which does not step, cannot be frozen from
+Python, and rests while the machine is suspended. Two processes can compare leases on it if both know that it is the kernel's,
+less the shift of a time namespace: `process.identity.clock` says so, and each owner's row has the name of its clock.
+
+- Clocks of one name: the lease is over when its time has come. If it was renewed in the future, under another boot id, then
+  before the machine was started anew, and nobody lives to hold it. (Different boot ids alone say nothing: containers fake them.)
+- No common clock (a faked one; a /proc that is hidden; a process of the first version): no time that the owner wrote is ever
+  compared with ours. Who looks writes down how often the owner had renewed its lease, and when that was seen, on the looker's
+  clock (`watches`). If it is still so a whole lease later, seen from a clock of that name, then the lease is over. So the hold
+  of an owner that nobody can see is freed by the second look, a lease after the first.
+- A process whose clock is faked frees nobody but the dead.
+
+Published readings age on a clock that does run during suspension (CLOCK_BOOTTIME), since the account goes on without us; they
+are lent among processes that know to be of one boot. The wall clock only dates what people read, and prunes history.
 
 **Leases.** `owners.lapses` counts how often an owner's lease had ended before it was renewed, and each hold remembers the count
 at its start. A hold that is behind the count has been through a lapse. So `renew` says the same however often it is asked,
-and also when a reservation on another thread extended the lapsed lease before it.
+and also when a reservation extended the lapsed lease before it.
+
+**Late reservations.** A release leaves a tombstone for an hour, and a settled run its history: whoever reserves for such a run
+(a thread that was given up while it waited) is not admitted.
 
 Totals are text: 64 bits would overflow at the tenth budget of the largest size, and SQLite would go on in floating point.
 """
-
-# ruff: noqa: S608 - statements are put together from constants, and no value ever goes into their text
 
 from __future__ import annotations
 
@@ -28,130 +39,25 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
+from datetime import datetime
 from pathlib import Path
 from time import clock_gettime
+from types import TracebackType
 from typing import Any, TypeAlias
 
 from creditguard.errors import LedgerUnavailable
 from creditguard.ledgers import rows
-from creditguard.ledgers.filelock import FileLock
-from creditguard.ledgers.turns import Turn, Turns
-from creditguard.process.identity import is_dead, this_process
+from creditguard.ledgers import sqlite_sql as statements
+from creditguard.ledgers.sqlite_file import File, NotOursError, let_go_of_inherited
+from creditguard.process.identity import ELAPSED, KERNEL, RUNNING, Clock, clock, is_dead, this_process
 from creditguard.rules.values import Grant, Hold, LiveHold, Mark, Owner, Reading
 
-# On Linux CLOCK_MONOTONIC rests while the machine is suspended and CLOCK_BOOTTIME does not; on macOS the names are others.
-_RUNNING = getattr(time, "CLOCK_UPTIME_RAW", time.CLOCK_MONOTONIC)
-_ELAPSED = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
 _PRUNE_EVERY = 64
-_PRUNE_AT_MOST = 500
-
-MIGRATIONS: tuple[tuple[str, ...], ...] = (
-    (
-        "CREATE TABLE meta (key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID",
-        "INSERT INTO meta VALUES ('schema_version', 0)",
-        """CREATE TABLE accounts (
-            account TEXT PRIMARY KEY,
-            admitted TEXT NOT NULL DEFAULT '0',      -- micro-credits; these four only ever grow
-            released TEXT NOT NULL DEFAULT '0',
-            started INTEGER NOT NULL DEFAULT 0,      -- runs
-            ended INTEGER NOT NULL DEFAULT 0,
-            reading TEXT,                            -- the latest balance that was published, as JSON
-            published_at REAL,                       -- on the elapsed clock
-            claim_ends REAL,                         -- until then somebody is reading the balance for all
-            boot TEXT                                -- to which these two times belong
-        ) WITHOUT ROWID""",
-        """CREATE TABLE owners (
-            id TEXT PRIMARY KEY,
-            host TEXT NOT NULL,
-            boot TEXT NOT NULL,
-            pid INTEGER NOT NULL,
-            started TEXT NOT NULL,
-            renewed REAL NOT NULL,                   -- on the running clock of that boot
-            lease_ends REAL NOT NULL,
-            lapses INTEGER NOT NULL DEFAULT 0
-        ) WITHOUT ROWID""",
-        """CREATE TABLE holds (
-            run_id TEXT NOT NULL UNIQUE,
-            account TEXT NOT NULL,
-            owner TEXT NOT NULL,
-            amount INTEGER NOT NULL,                 -- micro-credits
-            job TEXT NOT NULL,
-            labels TEXT NOT NULL,
-            since REAL NOT NULL,                     -- Unix time
-            lapses INTEGER NOT NULL
-        )""",
-        "CREATE INDEX holds_of_owner ON holds (owner, account)",
-        """CREATE TABLE history (
-            seq INTEGER PRIMARY KEY,
-            run_id TEXT NOT NULL UNIQUE,
-            account TEXT NOT NULL,
-            job TEXT NOT NULL,
-            finished_at REAL NOT NULL,               -- Unix time
-            report TEXT NOT NULL
-        )""",
-        "CREATE INDEX history_by_age ON history (finished_at)",
-    ),
-)
-"""How to come from each version of the schema to the next. Only ever append."""
-
-_MARK = "SELECT admitted, released, started, ended FROM accounts WHERE account = ?"
-
-_READING = """
-    SELECT CASE WHEN boot = :boot AND published_at > :now - :max_age THEN reading END,
-           boot = :boot AND claim_ends > :now
-    FROM accounts WHERE account = :account"""
-
-_CLAIM = """
-    INSERT INTO accounts (account, claim_ends, boot) VALUES (:account, :now + :claim, :boot)
-    ON CONFLICT (account) DO UPDATE SET
-        claim_ends = excluded.claim_ends, boot = excluded.boot,
-        published_at = CASE WHEN boot = excluded.boot THEN published_at END"""
-
-_PUBLISH = """
-    INSERT INTO accounts (account, reading, published_at, boot) VALUES (:account, :reading, :now, :boot)
-    ON CONFLICT (account) DO UPDATE SET
-        reading = excluded.reading, published_at = excluded.published_at, boot = excluded.boot, claim_ends = NULL"""
-
-_OVER = "(boot <> :boot OR renewed > :now OR lease_ends <= :now)"
-
-_TAKE_LEASE = f"""
-    INSERT INTO owners (id, host, boot, pid, started, renewed, lease_ends)
-    VALUES (:owner, :host, :boot, :pid, :started, :now, :now + :ttl)
-    ON CONFLICT (id) DO UPDATE SET
-        lapses = lapses + {_OVER}, boot = excluded.boot, renewed = excluded.renewed, lease_ends = excluded.lease_ends
-    RETURNING lapses"""
-
-_RENEW_LEASE = f"""
-    UPDATE owners SET lapses = lapses + {_OVER}, boot = :boot, renewed = :now, lease_ends = :now + :ttl
-    WHERE id = :owner RETURNING lapses"""
-
-_OWNERS_IN_ACCOUNT = f"""
-    SELECT id, host, boot, pid, started, {_OVER} FROM owners
-    WHERE EXISTS (SELECT 1 FROM holds WHERE owner = owners.id AND account = :account)"""
-
-_FREE_OWNER = f"""
-    DELETE FROM holds WHERE owner = :owner AND account = :account
-        AND (:dead OR EXISTS (SELECT 1 FROM owners WHERE id = :owner AND {_OVER}))
-    RETURNING amount"""
-
-_FORGET_OWNERS = f"""
-    DELETE FROM owners WHERE {_OVER} AND NOT EXISTS (SELECT 1 FROM holds WHERE owner = owners.id)"""
-
-_HOLDS = """
-    SELECT run_id, account, amount, job, labels, id, host, boot, pid, started, since, lease_ends
-    FROM holds JOIN owners ON owners.id = owner
-    WHERE :account IS NULL OR account = :account ORDER BY since, holds.rowid"""
-
-_HISTORY = """
-    SELECT report, finished_at FROM history
-    WHERE (:account IS NULL OR account = :account) AND (:job IS NULL OR job = :job)
-    ORDER BY finished_at DESC, seq DESC LIMIT :limit"""
-
-_PRUNE = f"""
-    DELETE FROM history WHERE seq IN (
-        SELECT seq FROM history WHERE finished_at < ? ORDER BY finished_at LIMIT {_PRUNE_AT_MOST})"""
+_TOMBSTONE_LASTS = 3600.0
+_PAGE_OF_RUNS = 500
+# A lease is not written again at each admission while this much of it is left.
+_FRESH = 0.9
 
 _Sql: TypeAlias = sqlite3.Connection
 
@@ -184,337 +90,363 @@ class SqliteLedger:
         self._wait = wait
         self._skew = skew
         self._is_dead = is_dead
-        self._turns: Turns[_File] = Turns(self.name, inheritable=False)
+        self._file: File | None = None
+        self._clock = Clock("")
+        self._reading, self._writing = _Verb(self, writes=False), _Verb(self, writes=True)
 
     def __repr__(self) -> str:
         return f"SqliteLedger({str(self._path)!r})"
 
+    # Admission.
+
     def mark(self, account: str) -> Mark:
-        with self._reading() as sql:
+        with self._reading as sql:
             return _mark(sql, rows.text(account))
 
     def reserve(self, hold: Hold, owner: Owner, *, available: int | None, mark: Mark | None) -> Grant:
         run_id, account = rows.text(hold.id), rows.text(hold.account)
-        with self._writing() as sql:
-            totals = _mark(sql, account)
-            # A mark from a ledger file that has been replaced since may be ahead of this one's totals: never count less than A - R.
-            held = totals.admitted - min(totals.released, mark.released if mark else totals.released)
-            for (own,) in sql.execute("SELECT amount FROM holds WHERE run_id = ?", (run_id,)).fetchall():
+        with self._writing as sql:
+            now = self._running()
+            asked = {"run_id": run_id, "account": account, "owner": owner.id}
+            ((*columns, own, ended, lapses, lease_ends),) = sql.execute(statements.ASK, asked).fetchall()
+            totals = _totals(columns)
+            held = _held(totals, mark)
+            if own is not None:
                 return Grant(admitted=True, held_by_others=held - own)
-            if available is not None and available - held < hold.amount:
+            if ended or (available is not None and available - held < hold.amount):
                 return Grant(admitted=False, held_by_others=held)
-            if sql.execute("SELECT 1 FROM history WHERE run_id = ?", (run_id,)).fetchall():
-                return Grant(admitted=False, held_by_others=held)  # a late duplicate of a run that is over
-            ((lapses,),) = sql.execute(_TAKE_LEASE, self._lease(owner)).fetchall()
+            if lapses is None or not now + _FRESH * self._ttl < lease_ends <= now + self._ttl:
+                ((lapses,),) = sql.execute(statements.TAKE_LEASE, self._lease(owner, now)).fetchall()
+            job, labels = rows.text(hold.job), rows.labels_to_json(hold.labels)
             sql.execute(
                 "INSERT INTO holds VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-                (
-                    run_id,
-                    account,
-                    owner.id,
-                    hold.amount,
-                    rows.text(hold.job),
-                    rows.labels_to_json(hold.labels),
-                    self._wall(),
-                    lapses,
-                ),
+                (run_id, account, owner.id, hold.amount, job, labels, self._wall(), lapses),
             )
-            sql.execute(
-                """INSERT INTO accounts (account, admitted, started) VALUES (?, ?, 1)
-                ON CONFLICT (account) DO UPDATE SET admitted = excluded.admitted, started = started + 1""",
-                (account, str(totals.admitted + hold.amount)),
-            )
+            if hold.balance is not None:
+                sql.execute("INSERT OR REPLACE INTO budgets VALUES (?, ?, ?)", (run_id, hold.amount, str(hold.balance)))
+            _admit(sql, account, totals, hold.amount, runs=1)
             return Grant(admitted=True, held_by_others=held)
+
+    def extend(self, run_id: str, by: int, *, available: int | None, mark: Mark | None) -> Grant:
+        run_id = rows.text(run_id)
+        with self._writing as sql:
+            for account, amount in sql.execute(statements.HOLD, (run_id,)).fetchall():
+                totals = _mark(sql, account)
+                held = _held(totals, mark)
+                if available is not None and available - held < by:
+                    return Grant(admitted=False, held_by_others=held)
+                sql.execute(statements.KEEP_BUDGET, (run_id, amount))
+                sql.execute("UPDATE budgets SET budget = budget + ? WHERE run_id = ?", (by, run_id))
+                sql.execute("UPDATE holds SET amount = ? WHERE run_id = ?", (amount + by, run_id))
+                _admit(sql, account, totals, by, runs=0)
+                return Grant(admitted=True, held_by_others=held)
+            return Grant(admitted=False, held_by_others=0, missing=True)
+
+    def shrink(self, run_id: str, to: int) -> None:
+        run_id, to = rows.text(run_id), max(to, 0)
+        with self._writing as sql:
+            for account, amount in sql.execute(statements.HOLD, (run_id,)).fetchall():
+                totals = _mark(sql, account)
+                if amount > to and not totals.lagging:
+                    sql.execute(statements.KEEP_BUDGET, (run_id, amount))
+                    sql.execute("UPDATE holds SET amount = ? WHERE run_id = ?", (to, run_id))
+                    _count_released(sql, account, totals, amount - to, runs=0)
+
+    def set_lagging(self, account: str, lagging: bool) -> None:
+        with self._writing as sql:
+            sql.execute(
+                """INSERT INTO accounts (account, lagging) VALUES (?, ?)
+                ON CONFLICT (account) DO UPDATE SET lagging = excluded.lagging""",
+                (rows.text(account), lagging),
+            )
+
+    # Leases.
 
     def renew(self, owner: Owner, run_ids: Iterable[str]) -> frozenset[str]:
         asked = {run_id: rows.text(run_id) for run_id in run_ids}
-        with self._writing() as sql:
-            renewed = sql.execute(_RENEW_LEASE, self._lease(owner)).fetchall()
+        with self._writing as sql:
+            self._clock = clock()
+            renewed = sql.execute(statements.RENEW_LEASE, self._lease(owner, self._running())).fetchall()
             lapses = renewed[0][0] if renewed else None
             held = dict(sql.execute("SELECT run_id, lapses FROM holds WHERE owner = ?", (owner.id,)).fetchall())
-        return frozenset(run_id for run_id, key in asked.items() if held.get(key) != lapses or key not in held)
+            return frozenset(run_id for run_id, key in asked.items() if held.get(key) != lapses or key not in held)
+
+    def sweep(self, account: str) -> Sequence[LiveHold]:
+        account = rows.text(account)
+        with self._reading as sql:
+            self._clock = clock()
+            asked = {"account": account, **self._now()}
+            found = sql.execute(statements.OWNERS_IN_ACCOUNT, asked).fetchall()
+            judged = [(Owner(*row[:5]), row[5]) for row in found]
+            doubtful = [(owner, dead) for owner, runs in judged for dead in (self._is_dead(owner),) if dead or not runs]
+        if not doubtful:
+            return ()
+        freed: list[LiveHold] = []
+        with self._writing as sql:
+            now = self._now()  # by now an owner whose lease was over may have renewed it
+            for owner, dead in doubtful:
+                asked = {"owner": owner.id, "account": account, **now}
+                if dead or _is_over(sql, asked):
+                    freed.extend(self._live(row) for row in sql.execute(statements.HOLDS_OF_OWNER, asked).fetchall())
+                    sql.execute(statements.FREE_OWNER, asked)
+            if freed:
+                amount = sum(live.hold.amount for live in freed)
+                _count_released(sql, account, _mark(sql, account), amount, runs=len(freed))
+                for live in freed:
+                    report = rows.report_to_json(rows.abandoned(live))
+                    sql.execute(
+                        statements.FILE, (live.hold.id, account, live.hold.job, self._wall(), report, True)
+                    ).fetchall()
+                self._forget_owners(sql, now)
+        return freed
+
+    def _forget_owners(self, sql: _Sql, now: Mapping[str, Any]) -> None:
+        sql.execute(statements.FORGET_OWNERS, now)
+        sql.execute(statements.FORGET_WATCHES)
+
+    # The end of a run.
 
     def settle(self, run_id: str, account: str, report: Mapping[str, object]) -> None:
-        if self._turns.interrupts(lambda: self.settle(run_id, account, report)):
-            return
-        finished_at = self._wall()
-        filed = (rows.text(run_id), rows.text(account), rows.text(str(report.get("job") or "")), finished_at)
-        with self._writing() as sql:
-            _release(sql, filed[0])
-            new = sql.execute(
-                """INSERT INTO history (run_id, account, job, finished_at, report) VALUES (?, ?, ?, ?, ?)
-                ON CONFLICT (run_id) DO NOTHING RETURNING seq""",
-                (*filed, rows.report_to_json(report)),
-            ).fetchall()
+        run_id, account, job = rows.text(run_id), rows.text(account), rows.text(str(report.get("job") or ""))
+        with self._writing as sql:
+            _release(sql, run_id)
+            wall = self._wall()
+            filed = (run_id, account, job, wall, rows.report_to_json(report), False)
+            new = sql.execute(statements.FILE, filed).fetchall()
             if new and new[0][0] % _PRUNE_EVERY == 0:
-                sql.execute(_PRUNE, (finished_at - self._keep,))
-                sql.execute(_FORGET_OWNERS, self._now())
+                sql.execute(statements.PRUNE, (wall - self._keep,))
+                sql.execute("PRAGMA incremental_vacuum(500)").fetchall()
+                self._forget_owners(sql, self._now())
 
     def release(self, run_id: str) -> bool:
-        if self._turns.interrupts(lambda: self.release(run_id)):
-            return False
-        with self._writing() as sql:
-            return _release(sql, rows.text(run_id))
+        run_id = rows.text(run_id)
+        with self._writing as sql:
+            wall = self._wall()
+            sql.execute(statements.UNEARTH, (wall - _TOMBSTONE_LASTS,))
+            sql.execute(statements.BURY, (run_id, wall))
+            return _release(sql, run_id)
 
-    def sweep(self, account: str) -> int:
-        account = rows.text(account)
-        with self._reading() as sql:
-            found = sql.execute(_OWNERS_IN_ACCOUNT, {"account": account, **self._now()}).fetchall()
-        judged = [(row[0], self._is_dead(Owner(*row[:5])), row[5]) for row in found]
-        doomed = [(owner, dead) for owner, dead, over in judged if dead or over]
-        if not doomed:
-            return 0
-        freed: list[int] = []
-        with self._writing() as sql:
-            now = self._now()  # by now an owner whose lease was over may have renewed it
-            for owner, dead in doomed:
-                found = sql.execute(_FREE_OWNER, {"owner": owner, "account": account, "dead": dead, **now}).fetchall()
-                freed.extend(amount for (amount,) in found)
-            _count_released(sql, account, sum(freed), len(freed))
-            sql.execute(_FORGET_OWNERS, now)
-        return len(freed)
+    # What people see.
 
-    def holds(self, account: str | None = None) -> Sequence[LiveHold]:
-        with self._reading() as sql:
-            found = sql.execute(_HOLDS, {"account": None if account is None else rows.text(account)}).fetchall()
-        wall, now = self._wall(), self._now()
-        return [
-            rows.live_hold(
-                row[:5],
-                row[5:10],
-                since=row[10],
-                lease_ends=wall + row[11] - now["now"] if row[7] == now["boot"] else row[10],
-            )
-            for row in found
-        ]
+    def holds(self, account: str | None = None, *, limit: int = 1000) -> Sequence[LiveHold]:
+        asked = {"account": None if account is None else rows.text(account), "limit": max(limit, 0)}
+        with self._reading as sql:
+            return [self._live(row) for row in sql.execute(statements.HOLDS, asked).fetchall()]
+
+    def _live(self, row: tuple[Any, ...]) -> LiveHold:
+        """A row of HOLDS. A lease that cannot be compared with our clock is shown as if it had just been renewed."""
+        *columns, since, lease_ends, renewed, name = row
+        now = self._running()
+        left = lease_ends - (now if name == self._clock.name and renewed <= now else renewed)
+        return rows.live_hold(tuple(columns[:7]), tuple(columns[7:]), since, self._wall() + left)
 
     def history(
-        self, *, account: str | None = None, job: str | None = None, limit: int = 20
+        self, *, account: str | None = None, job: str | None = None, since: datetime | None = None, limit: int = 20
     ) -> Sequence[Mapping[str, object]]:
-        asked = {
-            "account": None if account is None else rows.text(account),
-            "job": None if job is None else rows.text(job),
-            "limit": max(limit, 0),
-        }
-        with self._reading() as sql:
-            return [rows.report_from_json(*row) for row in sql.execute(_HISTORY, asked).fetchall()]
+        asked = _filter(account, job, since)
+        statement = statements.history(job=job is not None, account=account is not None, newest_first=True)
+        with self._reading as sql:
+            found = sql.execute(statement, {**asked, "limit": max(limit, 0)}).fetchall()
+            return [rows.report_from_json(report, finished_at) for report, finished_at, _ in found]
+
+    def runs(
+        self, *, since: datetime | None = None, job: str | None = None, account: str | None = None
+    ) -> Iterator[Mapping[str, object]]:
+        asked = {**_filter(account, job, since), "seq": -1, "limit": _PAGE_OF_RUNS}
+        statement = statements.history(job=job is not None, account=account is not None, newest_first=False)
+        while True:
+            with self._reading as sql:
+                found = sql.execute(statement, asked).fetchall()
+                reports = [rows.report_from_json(report, finished_at) for report, finished_at, _ in found]
+            yield from reports
+            if len(found) < _PAGE_OF_RUNS:
+                return
+            asked |= {"since": found[-1][1], "seq": found[-1][2]}
+
+    # Readings for others.
 
     def recent(self, account: str, *, max_age: float, claim: float) -> Reading | bool:
         asked = {"account": rows.text(account), "max_age": max_age, "claim": claim}
-        with self._reading() as sql:
+        with self._reading as sql:
             answer = _published(sql, {**asked, **self._elapsed()})
         if answer is not True:
             return answer
-        with self._writing() as sql:
+        with self._writing as sql:
             now = self._elapsed()
             answer = _published(sql, {**asked, **now})
             if answer is True:
-                sql.execute(_CLAIM, {**asked, **now})
+                sql.execute(statements.CLAIM, {**asked, **now})
             return answer
 
     def publish(self, account: str, reading: Reading) -> None:
         row = {"account": rows.text(account), "reading": rows.reading_to_json(reading)}
-        with self._writing() as sql:
-            sql.execute(_PUBLISH, {**row, **self._elapsed()})
+        with self._writing as sql:
+            sql.execute(statements.PUBLISH, {**row, **self._elapsed()})
+
+    def init(self) -> None:
+        """Make the file, or bring it up to date, and rewrite it so that it gives back the space of what is pruned."""
+        with self._reading as sql:
+            if sql.execute("PRAGMA auto_vacuum").fetchall() != [(2,)] and self._file:
+                self._file.compact()
 
     def close(self) -> None:
-        self._turns.close()
+        file, self._file = self._file, None
+        if file is not None and file.pid == os.getpid():
+            file.close()
 
     # The three clocks. Whoever writes must ask inside the transaction: a time from before the wait for it is out of date.
 
+    def _running(self) -> float:
+        return clock_gettime(RUNNING) - self._clock.running + self._skew()
+
     def _now(self) -> dict[str, Any]:
-        return {"now": clock_gettime(_RUNNING) + self._skew(), "boot": this_process().boot}
+        return {"now": self._running(), "clock": self._clock.name, "boot": this_process().boot}
 
     def _elapsed(self) -> dict[str, Any]:
-        return {"now": clock_gettime(_ELAPSED) + self._skew(), "boot": this_process().boot}
+        boot = this_process().boot if self._clock.name == KERNEL else ""
+        return {"now": clock_gettime(ELAPSED) - self._clock.elapsed + self._skew(), "boot": boot}
 
     def _wall(self) -> float:
         return clock_gettime(time.CLOCK_REALTIME) + self._skew()
 
-    def _lease(self, owner: Owner) -> dict[str, Any]:
+    def _lease(self, owner: Owner, now: float) -> dict[str, Any]:
         return {
             "owner": owner.id,
             "host": rows.text(owner.host),
             "boot": owner.boot,
             "pid": owner.pid,
             "started": owner.started,
-            "now": clock_gettime(_RUNNING) + self._skew(),
+            "now": now,
             "ttl": self._ttl,
+            "clock": self._clock.name,
         }
 
-    # Turns, connections and transactions.
+    # The file, and what goes wrong with it.
 
-    @contextmanager
-    def _reading(self) -> Iterator[_Sql]:
-        with self._turns.take() as turn, self._explaining(turn):
-            yield self._file(turn).sql
-
-    @contextmanager
-    def _writing(self) -> Iterator[_Sql]:
-        with self._turns.take() as turn, self._explaining(turn):
-            file = self._file(turn)
-            with file.lock.held(self._wait), file.transaction():
-                yield file.sql
-
-    def _file(self, turn: Turn[_File]) -> _File:
-        file = turn.connection
-        if file is not None and not file.is_there():
-            turn.drop()  # deleted or replaced under us: others would not see what we write
+    def _opened(self) -> File:
+        file = self._file
+        if file is not None and file.pid != os.getpid():
+            let_go_of_inherited()  # a fork that Python was not told of
+            file = None
+        elif file is not None and not file.is_there():
+            file.close()  # deleted or replaced under us: others would not see what we write
             file = None
         if file is None:
-            file = turn.connection = _File(self._path, self._wait)
+            file = self._file = File(self._path, self._wait)
+            self._clock = clock()
+        file.busy = True
         return file
 
-    @contextmanager
-    def _explaining(self, turn: Turn[_File]) -> Iterator[None]:
-        """Turn what SQLite and the system say into one line, and start afresh with the next verb."""
+    def _unavailable(self, error: Exception) -> LedgerUnavailable:
+        """What went wrong, in one line; the next verb starts afresh."""
+        self.close()
+        if isinstance(error, TimeoutError) or str(error) == "database is locked":
+            message = f"{self._path} is busy: another process has kept it locked for {self._wait:g} s"
+        elif isinstance(error, NotOursError):
+            message = f"{self._path} {error}"
+        elif isinstance(error, OSError):
+            message = f"{error.filename or self._path} cannot be used: {error.strerror or error}"
+        elif isinstance(error, sqlite3.Error):
+            message = f"{self._path} cannot be used: {error}"
+        else:  # no row of ours
+            message = f"{self._path} cannot be used: it holds what no creditguard wrote ({type(error).__name__})"
+        return LedgerUnavailable(" ".join(message.split()), self.name)
+
+
+class _Verb:
+    """Around each verb: open the file if need be, take the lock and a transaction if it writes, and turn whatever goes wrong
+    into LedgerUnavailable, for what a damaged file makes of its rows can raise anything. One object serves all verbs."""
+
+    def __init__(self, ledger: SqliteLedger, *, writes: bool) -> None:
+        self._ledger = ledger
+        self._writes = writes
+        self._file: File | None = None
+
+    def __enter__(self) -> _Sql:
+        ledger = self._ledger
         try:
-            yield
-        except (TimeoutError, sqlite3.Error, _NotOurs, OSError) as error:
-            turn.drop()
-            failure = LedgerUnavailable(self._explain(error), self.name)
-            raise turn.failed(failure) if _is_busy(error) else failure from None
+            file = self._file = ledger._opened()  # noqa: SLF001
+            if self._writes:
+                file.lock.take(ledger._wait)  # noqa: SLF001
+                file.sql.execute("BEGIN IMMEDIATE")
+        except Exception as error:
+            raise ledger._unavailable(error) from None  # noqa: SLF001
+        return file.sql
 
-    def _explain(self, error: Exception) -> str:
-        if _is_busy(error):
-            return f"{self._path} is busy: another process has kept it locked for {self._wait:g} s"
-        if isinstance(error, _NotOurs):
-            return f"{self._path} {error}"
-        if isinstance(error, OSError):
-            return f"{error.filename or self._path} cannot be used: {error.strerror or error}"
-        return f"{self._path} cannot be used: {error}"
-
-
-def _is_busy(error: Exception) -> bool:
-    return isinstance(error, TimeoutError) or str(error) == "database is locked"
-
-
-class _NotOurs(Exception):
-    """The file is a database, but not one that this version can use."""
-
-
-class _File:
-    """The open file: the connection, the lock beside it, and which file it is."""
-
-    def __init__(self, path: Path, wait: float) -> None:
-        if not path.is_absolute():
-            raise _NotOurs("cannot be used: there is no home directory; name a file in CREDITGUARD_LEDGER")
-        _create(path)
-        self._path = str(path)
-        self._id = self._identity()
-        # Never without a timeout: even opening a file fails while another process closes it.
-        self.sql = sqlite3.connect(path, timeout=wait, isolation_level=None, check_same_thread=False)
-        self.lock = FileLock()
+    def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:
+        file, self._file = self._file, None
+        assert file  # noqa: S101 - it was entered
         try:
-            # NORMAL survives the death of any process; after a power cut nobody lives to hold anything.
-            self.sql.execute("PRAGMA synchronous = NORMAL")
-            # A checkpoint syncs the disk, so one for 4 MB (page_size below) and not for every hundred runs.
-            self.sql.execute("PRAGMA wal_autocheckpoint = 4000")
-            version = self._version()
-            self.lock.open(path.with_name(f"{path.name}-lock"), like=path)
-            if version != len(MIGRATIONS):
-                with self.lock.held(wait):
-                    self._migrate()
-        except BaseException:
-            self.close()
-            raise
-
-    def is_there(self) -> bool:
-        """Whether others who open the path open this file."""
-        try:
-            return self._identity() == self._id
-        except FileNotFoundError:
-            return False
-
-    def _identity(self) -> tuple[int, int]:
-        status = os.stat(self._path)  # noqa: PTH116 - asked by each verb, and pathlib takes three times as long
-        return status.st_dev, status.st_ino
-
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        try:
-            self.sql.execute("BEGIN IMMEDIATE")
-            yield
-            self.sql.execute("COMMIT")
-        except BaseException:
-            if self.sql.in_transaction:
-                with suppress(sqlite3.Error):
-                    self.sql.execute("ROLLBACK")
-            raise
-
-    def close(self) -> None:
-        self.sql.close()
-        self.lock.close()
-
-    def _version(self) -> int:
-        """The version of the schema; 0 for a new file."""
-        tables = [
-            name for (name,) in self.sql.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall()
-        ]
-        if not tables:
-            return 0
-        if "meta" not in tables or "holds" not in tables:
-            raise _NotOurs("is a SQLite database of something else")
-        found = self.sql.execute("SELECT value FROM meta WHERE key = 'schema_version'").fetchall()
-        version = int(found[0][0]) if found else 0
-        if version > len(MIGRATIONS):
-            raise _NotOurs(f"was written by a newer creditguard (schema {version}): upgrade creditguard here")
-        return version
-
-    def _migrate(self) -> None:
-        # Of a new file. A verb changes a few small rows, and whole pages are written.
-        self.sql.execute("PRAGMA page_size = 1024")
-        self.sql.execute("PRAGMA journal_mode = WAL").fetchall()
-        with self.transaction():
-            for migration in MIGRATIONS[self._version() :]:
-                for statement in migration:
-                    self.sql.execute(statement)
-            self.sql.execute("UPDATE meta SET value = ? WHERE key = 'schema_version'", (len(MIGRATIONS),))
-
-
-def _create(path: Path) -> None:
-    """Make the file, and the directories that it needs, for this user alone, whatever the umask. Leaves alone what exists."""
-    if path.exists():
-        return
-    _create_directory(path.parent)
-    try:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    except FileExistsError:
-        return  # another process was quicker
-    os.fchmod(fd, 0o600)
-    os.close(fd)
-
-
-def _create_directory(path: Path) -> None:
-    if path.exists():
-        return
-    _create_directory(path.parent)
-    with suppress(FileExistsError):  # another process was quicker
-        path.mkdir(mode=0o700)
-        path.chmod(0o700)
+            if self._writes and error is None:
+                file.sql.execute("COMMIT")
+        except Exception as failed:
+            error = failed
+        if self._writes:
+            if error is not None:
+                file.roll_back()
+            file.lock.release()
+        file.busy = False
+        if isinstance(error, Exception):
+            raise self._ledger._unavailable(error) from None  # noqa: SLF001
 
 
 def _mark(sql: _Sql, account: str) -> Mark:
-    for admitted, released, started, ended in sql.execute(_MARK, (account,)).fetchall():
-        return Mark(int(admitted), int(released), started, ended)
+    for columns in sql.execute(statements.MARK, (account,)).fetchall():
+        return rows.mark(*columns)
     return Mark()
+
+
+def _totals(columns: list[Any]) -> Mark:
+    return Mark() if columns[0] is None else rows.mark(*columns)
+
+
+def _held(totals: Mark, mark: Mark | None) -> int:
+    """What is held, by the rule. A mark from a ledger file that has been replaced since may be ahead of this one's totals: never
+    count less than admitted - released."""
+    return totals.admitted - (min(totals.released, mark.released) if mark else totals.released)
+
+
+def _admit(sql: _Sql, account: str, totals: Mark, amount: int, *, runs: int) -> None:
+    sql.execute(
+        """INSERT INTO accounts (account, admitted, started) VALUES (?, ?, ?)
+        ON CONFLICT (account) DO UPDATE SET admitted = excluded.admitted, started = started + excluded.started""",
+        (account, str(totals.admitted + amount), runs),
+    )
 
 
 def _release(sql: _Sql, run_id: str) -> bool:
     found = sql.execute("DELETE FROM holds WHERE run_id = ? RETURNING account, amount", (run_id,)).fetchall()
     for account, amount in found:
-        _count_released(sql, account, amount, 1)
+        _count_released(sql, account, _mark(sql, account), amount, runs=1)
     return bool(found)
 
 
-def _count_released(sql: _Sql, account: str, amount: int, runs: int) -> None:
-    released = _mark(sql, account).released + amount
-    sql.execute("UPDATE accounts SET released = ?, ended = ended + ? WHERE account = ?", (str(released), runs, account))
+def _count_released(sql: _Sql, account: str, totals: Mark, amount: int, *, runs: int) -> None:
+    released = str(totals.released + amount)
+    sql.execute("UPDATE accounts SET released = ?, ended = ended + ? WHERE account = ?", (released, runs, account))
+
+
+def _is_over(sql: _Sql, asked: Mapping[str, Any]) -> bool:
+    """Whether a lease has ended: by a clock that its owner shares with us, else by watching it."""
+    for over, runs in sql.execute(statements.LEASE, asked).fetchall():
+        if over or runs or not asked["clock"]:
+            return bool(over)
+        return sql.execute(statements.WATCH, asked).fetchall() == [(1,)]
+    return False
 
 
 def _published(sql: _Sql, asked: Mapping[str, Any]) -> Reading | bool:
-    for reading, claimed in sql.execute(_READING, asked).fetchall():
+    for reading, claimed in sql.execute(statements.READING, asked).fetchall():
         if reading is not None:
             return rows.reading_from_json(reading)
         return not claimed
     return True
+
+
+def _filter(account: str | None, job: str | None, since: datetime | None) -> dict[str, Any]:
+    asked: dict[str, Any] = {"since": since.timestamp() if since else float("-inf")}
+    if account is not None:
+        asked["account"] = rows.text(account)
+    if job is not None:
+        asked["job"] = rows.text(job)
+    return asked

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import to_thread
 from functools import lru_cache
 from typing import Any, ClassVar
 
@@ -51,7 +52,7 @@ class ApiMallCredentials(Block):  # type: ignore[misc,unused-ignore]
 
     async def abalance(self) -> Balance:
         """As `balance`, without blocking the event loop."""
-        return await self.source().aread(_settings.current().timeout)
+        return await to_thread(self.source().read, _settings.current().timeout)
 
 
 @lru_cache(maxsize=64)

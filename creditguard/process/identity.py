@@ -4,15 +4,24 @@ A ledger frees the holds of a dead owner at once, so `is_dead` says yes only whe
 very kernel and in this very pid namespace, and its pid is gone, or belongs to a process that started at another time, or is
 a zombie that its parent has not reaped yet. Whoever cannot be seen from here (another host, another container, another boot,
 a hidden /proc, a system without boot ids) is never called dead; the end of its lease decides.
+
+By which clock, `clock` says: all processes of a running machine share the kernel's, but a time namespace shifts it, and a
+library that is loaded before the C library fakes it. So each process says how its own clock relates to the kernel's.
 """
 
 from __future__ import annotations
 
 import os
+import time
+from typing import NamedTuple
 
 from creditguard.rules.values import Owner
 
 _PROC = "/proc"
+# On Linux CLOCK_MONOTONIC rests while the machine is suspended and CLOCK_BOOTTIME does not; on macOS the names are others.
+RUNNING: int = getattr(time, "CLOCK_UPTIME_RAW", time.CLOCK_MONOTONIC)
+ELAPSED: int = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+KERNEL = "kernel"
 # The kernel gives the namespaces that a machine boots with these fixed numbers; they say nothing beyond the host's name.
 _INITIAL_NAMESPACES = {"pid:[4026531836]", "time:[4026531834]"}
 
@@ -45,6 +54,50 @@ def is_dead(owner: Owner) -> bool:
     return state in "ZXx" and threads <= 1
 
 
+class Clock(NamedTuple):
+    """The clocks of this process. Times on clocks of one name can be compared, once `running` (of RUNNING) or `elapsed` (of
+    ELAPSED) has been taken off: the seconds by which this process's are ahead. A clock without a name is not to be relied on.
+    """
+
+    name: str
+    running: float = 0.0
+    elapsed: float = 0.0
+
+
+def clock() -> Clock:
+    """This process's clocks: the kernel's, or its own where it cannot tell how they relate to the kernel's."""
+    mine = Clock(this_process().id)
+    try:
+        if _namespace("time") == _namespace("time_for_children"):  # else it has left its time namespace, all but itself
+            shifts = {line.split()[0]: _shift(line) for line in _read("self", "timens_offsets").splitlines()}
+            mine = Clock(KERNEL, shifts["monotonic"], shifts["boottime"])
+    except FileNotFoundError:
+        # A kernel without time namespaces, or a system without /proc; where only /proc is missing nobody can tell.
+        if os.uname().sysname != "Linux" or os.path.exists(f"{_PROC}/self/stat"):  # noqa: PTH110
+            mine = Clock(KERNEL)
+    except (OSError, ValueError, KeyError):
+        pass
+    return mine if _is_honest(mine) else Clock("")
+
+
+def _is_honest(mine: Clock) -> bool:
+    """Whether the C library tells the time that the kernel does, as far as can be seen: /proc is not faked along with it."""
+    before = time.clock_gettime(ELAPSED)
+    try:
+        uptime = float(_read("uptime").split()[0])
+    except FileNotFoundError:
+        return True  # hidden (ProcSubset=pid), or no /proc
+    except (OSError, ValueError, IndexError):
+        return False
+    running, elapsed = time.clock_gettime(RUNNING), time.clock_gettime(ELAPSED)
+    return before - 1.0 < uptime < elapsed + 1.0 and running - mine.running < elapsed - mine.elapsed + 1.0
+
+
+def _shift(line: str) -> float:
+    _, seconds, nanoseconds = line.split()
+    return int(seconds) + int(nanoseconds) / 1e9
+
+
 def _look_at_myself() -> Owner:
     pid = os.getpid()
     host, boot, started = os.uname().nodename, "", ""
@@ -66,12 +119,16 @@ def _namespaces() -> list[str]:
     links = []
     for kind in ("pid", "time"):
         try:
-            link = os.readlink(f"{_PROC}/self/ns/{kind}")  # noqa: PTH115
+            link = _namespace(kind)
         except FileNotFoundError:
             continue  # a kernel without time namespaces
         if link not in _INITIAL_NAMESPACES:
             links.append(link.replace(":[", "").rstrip("]"))
     return links
+
+
+def _namespace(kind: str) -> str:
+    return os.readlink(f"{_PROC}/self/ns/{kind}")  # noqa: PTH115
 
 
 def _stat(pid: str) -> tuple[str, int, str]:

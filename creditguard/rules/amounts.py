@@ -38,12 +38,12 @@ def to_credits(value: Amount, name: str = "budget", *, negative: bool = False) -
     an infinity, text that is not a plain number, an amount beyond a million million, and (unless `negative`) one below 0.
     """
     if isinstance(value, bool) or not isinstance(value, (int, float, str, Decimal)):
-        raise ConfigurationError(f"{name} must be a number of credits, not {_shown(value)}", name)
+        raise ConfigurationError(f"{name} must be a number of credits, not {shown(value)}", name)
     if isinstance(value, (str, float)):
         text = value.strip() if isinstance(value, str) else repr(value)
         if not _NUMBER.fullmatch(text):
             raise ConfigurationError(
-                f"{name} must be a number of credits such as 500 or 0.25, not {_shown(value)}", name
+                f"{name} must be a number of credits such as 500 or 0.25, not {shown(value)}", name
             )
         amount = Decimal(text)
     elif isinstance(value, int):
@@ -52,16 +52,20 @@ def to_credits(value: Amount, name: str = "budget", *, negative: bool = False) -
     else:
         amount = Decimal(value)
     if not amount.is_finite():
-        raise ConfigurationError(f"{name} must be a finite number of credits, not {_shown(value)}", name)
+        raise ConfigurationError(f"{name} must be a finite number of credits, not {shown(value)}", name)
     if amount.copy_abs() > LARGEST:
         raise ConfigurationError(f"{name} must be at most {LARGEST:f} credits", name)
     if amount < 0 and not negative:
-        raise ConfigurationError(f"{name} must not be negative, not {_shown(value)}", name)
+        raise ConfigurationError(f"{name} must not be negative, not {shown(value)}", name)
     return amount.copy_abs() if amount.is_zero() else amount  # no "-0" in a report
 
 
-def _shown(value: object) -> str:
-    text = repr(value)
+def shown(value: object) -> str:
+    """What was given, for a message: on one line and short."""
+    try:
+        text = repr(value)
+    except Exception:  # tables nested thousands deep, a number of thousands of digits, the caller's own repr
+        return f"this {type(value).__name__}"
     return text if len(text) <= 40 else f"{text[:37]}..."
 
 

@@ -5,12 +5,12 @@ A flow is a generator: it yields an effect and is sent the outcome, or is thrown
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 from creditguard.rules.events import Event
 from creditguard.rules.report import Report
-from creditguard.rules.values import Grant, Hold, Mark, Reading
+from creditguard.rules.values import Grant, Hold, LiveHold, Mark, Reading
 
 T = TypeVar("T")
 
@@ -118,8 +118,8 @@ def reserve(hold: Hold, *, available: int | None, mark: Mark | None) -> Flow[Gra
     return grant
 
 
-def sweep(account: str) -> Flow[int]:
-    freed: int = yield Sweep(account)
+def sweep(account: str) -> Flow[Sequence[LiveHold]]:
+    freed: Sequence[LiveHold] = yield Sweep(account)
     return freed
 
 

@@ -10,9 +10,9 @@ from decimal import Decimal
 from typing import Literal, NamedTuple, TypeAlias
 
 from creditguard.errors import BalanceUnavailable, CreditGuardError, LedgerError
-from creditguard.rules.amounts import to_json
+from creditguard.rules.amounts import from_micro, to_json
 from creditguard.rules.report import Report
-from creditguard.rules.values import Admission, Plan, SpentBasis
+from creditguard.rules.values import Admission, LiveHold, Plan, SpentBasis
 
 SCHEMA = 1
 
@@ -27,6 +27,9 @@ THRESHOLD = "creditguard.threshold"
 OVERRUN = "creditguard.overrun"
 DRIFT = "creditguard.drift"
 FINISHED = "creditguard.finished"
+EXTENDED = "creditguard.extended"
+ABANDONED = "creditguard.abandoned"
+LAGGING = "creditguard.lagging"
 
 Level: TypeAlias = Literal["info", "warning", "error"]
 Stage: TypeAlias = Literal["before", "after"]
@@ -102,6 +105,27 @@ def ledger_unavailable(admission: Admission, error: LedgerError, policy: Policy,
     """The ledger could not be used, before or after the job."""
     fields = _run_fields(admission.plan, admission) | _failure(error, policy, stage) | {"ledger": error.ledger}
     return Event(LEDGER_UNAVAILABLE, "error" if policy == "abort" else "warning", fields)
+
+
+def abandoned(live: LiveHold, plan: Plan) -> Event:
+    """The process of another run died, and its hold was freed by the run of this plan: its report is missing."""
+    hold = live.hold
+    fields: dict[str, object] = {
+        "schema": SCHEMA,
+        "run_id": hold.id,
+        "job": hold.job,
+        "account": hold.account,
+        "source": plan.source,
+        "unit": plan.unit,
+        "budget": None if live.budget is None else to_json(from_micro(live.budget)),
+        "held": to_json(from_micro(hold.amount)),
+        "balance_before": None if hold.balance is None else to_json(from_micro(hold.balance)),
+        "since": live.since.isoformat(timespec="seconds"),
+        "host": live.owner.host,
+        "pid": live.owner.pid,
+        "labels": dict(hold.labels),
+    }
+    return Event(ABANDONED, "warning", fields)
 
 
 def lease_lost(admission: Admission, error: LedgerError) -> Event:

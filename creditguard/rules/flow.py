@@ -20,7 +20,7 @@ from dataclasses import replace
 from creditguard.errors import BalanceUnavailable, InsufficientCredits, LedgerError
 from creditguard.rules import events
 from creditguard.rules.admission import decide, spendable
-from creditguard.rules.amounts import ZERO, from_micro
+from creditguard.rules.amounts import ZERO, from_micro, to_micro
 from creditguard.rules.consumption import overlapping
 from creditguard.rules.effects import (
     CutShort,
@@ -119,7 +119,9 @@ def _look_again(admission: Admission) -> Flow[Admission]:
     If that cannot be done, the first answer stands.
     """
     try:
-        yield from sweep(admission.plan.account)
+        swept = yield from sweep(admission.plan.account)
+        for hold in swept:
+            yield from emit(events.abandoned(hold, admission.plan))
         return (yield from _read(admission))
     except (BalanceUnavailable, LedgerError):
         return admission
@@ -156,7 +158,8 @@ def _read_or_borrow(plan: Plan) -> Flow[Reading]:
 def _reserve(admission: Admission) -> Flow[tuple[Admission, bool]]:
     plan, balance = admission.plan, admission.balance
     assert balance is not None  # noqa: S101 - only asked once a balance has been read
-    grant = yield from reserve(plan.hold, available=spendable(plan, balance), mark=admission.mark)
+    hold = replace(plan.hold, balance=to_micro(balance.amount, up=False))
+    grant = yield from reserve(hold, available=spendable(plan, balance), mark=admission.mark)
     return _decided(admission, balance, grant.held_by_others), grant.admitted
 
 

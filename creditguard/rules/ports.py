@@ -6,7 +6,8 @@ The rules (policy, flow) and the drivers know these protocols and no implementat
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from datetime import datetime
 from typing import Protocol, runtime_checkable
 
 from creditguard.rules.events import Event
@@ -48,7 +49,9 @@ class Ledger(Protocol):
     or undone. Amounts are integers of micro-credits. Per account the ledger keeps the two totals of `Mark`, whose difference
     is the sum of the live holds after every verb, whatever process was killed at whatever instant. Time is the ledger's own:
     no caller's clock decides when a lease ends. Every verb raises LedgerUnavailable, and nothing else, when it cannot answer.
-    Verbs may be called from any thread, and from a forked child.
+
+    The verbs of one object are called one at a time, from whatever thread, and nothing interrupts them. A forked child may
+    go on with the object; its parent should `close` it between two verbs before the fork (see `ledgers.sqlite`).
     """
 
     @property
@@ -69,8 +72,19 @@ class Ledger(Protocol):
         """Take the hold iff `available − (admitted − mark.released) ≥ hold.amount`, and renew the owner's lease.
 
         `available` is the balance less what must be kept. None takes the hold whatever else is held (a job that starts in
-        warn mode: others must see it). A hold that was taken already is admitted again without being counted twice.
+        warn mode: others must see it). A hold that was taken already is admitted again without being counted twice. One
+        that was released or settled before it was taken is not admitted: the run is over, and its reservation came late.
         """
+        ...
+
+    def extend(self, run_id: str, by: int, *, available: int | None, mark: Mark | None) -> Grant:
+        """Add `by` to the run's hold iff `available − (admitted − mark.released) ≥ by`, where the run's own hold counts as
+        held. `Grant.missing` says that the run has no hold; nothing has changed then, nor when it is not admitted."""
+        ...
+
+    def shrink(self, run_id: str, to: int) -> None:
+        """Make the run's hold the lesser of what it is and `to`, and release the difference. Nothing happens to a run without
+        a hold, nor on an account that is marked as lagging."""
         ...
 
     def renew(self, owner: Owner, run_ids: Iterable[str]) -> frozenset[str]:
@@ -78,25 +92,36 @@ class Ledger(Protocol):
         ...
 
     def settle(self, run_id: str, account: str, report: Mapping[str, object]) -> None:
-        """Release the run's hold, if it still has one, and file its report as history."""
+        """Release the run's hold, if it has one, and file its report as history. A refused run's report is filed likewise."""
         ...
 
     def release(self, run_id: str) -> bool:
-        """Release the run's hold without a report; whether there was one."""
+        """Release the run's hold without a report; whether there was one. Its id is remembered for an hour: see `reserve`."""
         ...
 
-    def sweep(self, account: str) -> int:
-        """Release the holds of owners that are dead (seen from this host) or whose lease has ended; how many."""
+    def sweep(self, account: str) -> Sequence[LiveHold]:
+        """Release the holds of owners that are dead (seen from this host) or whose lease has ended, and file each run as
+        abandoned. The answer is what this very call freed: of many sweepers, one gets to report a run."""
         ...
 
-    def holds(self, account: str | None = None) -> Sequence[LiveHold]:
-        """The live holds, oldest first, of one account or of all."""
+    def set_lagging(self, account: str, lagging: bool) -> None:
+        """Mark the account as one whose balance lags behind what runs record, or take the mark away."""
+        ...
+
+    def holds(self, account: str | None = None, *, limit: int = 1000) -> Sequence[LiveHold]:
+        """The live holds, oldest first, of one account or of all; the first `limit` of them."""
         ...
 
     def history(
-        self, *, account: str | None = None, job: str | None = None, limit: int = 20
+        self, *, account: str | None = None, job: str | None = None, since: datetime | None = None, limit: int = 20
     ) -> Sequence[Mapping[str, object]]:
         """The latest reports, newest first, as they were filed, each with `finished_at` (ISO 8601, UTC)."""
+        ...
+
+    def runs(
+        self, *, since: datetime | None = None, job: str | None = None, account: str | None = None
+    ) -> Iterator[Mapping[str, object]]:
+        """The same reports, all of them, oldest first, read a few hundred at a time. Other verbs may be called between two."""
         ...
 
     def recent(self, account: str, *, max_age: float, claim: float) -> Reading | bool:
@@ -109,7 +134,7 @@ class Ledger(Protocol):
         ...
 
     def close(self) -> None:
-        """Give up connections and files. Holds stay."""
+        """Give up connections and files. Holds stay, and the next verb opens anew."""
         ...
 
 

@@ -53,13 +53,15 @@ class Mark(NamedTuple):
     """Where an account's totals stood at one instant; they only ever grow.
 
     `admitted` and `released` are micro-credits: their difference is what live runs hold. `started` and `ended` count runs:
-    their difference is the number of live runs.
+    their difference is the number of live runs. `lagging`: the account's balance was seen to be behind what runs recorded,
+    so no hold on it shrinks (`Ledger.set_lagging`).
     """
 
     admitted: int = 0
     released: int = 0
     started: int = 0
     ended: int = 0
+    lagging: bool = False
 
 
 class Reading(NamedTuple):
@@ -85,30 +87,43 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Hold:
-    """The promise of `amount` micro-credits of `account` to one run. `id` is the run's id, chosen before it is written."""
+    """The promise of `amount` micro-credits of `account` to one run. `id` is the run's id, chosen before it is written.
+
+    `balance` is what was on the account when the run was admitted (micro-credits; None when that is not known): the ledger
+    keeps it for the report of a run whose process dies.
+    """
 
     id: str
     account: str
     amount: int
     job: str
     labels: Mapping[str, Label] = field(default_factory=dict)
+    balance: int | None = None
 
 
 class Grant(NamedTuple):
-    """A ledger's answer to a reservation: whether the hold was taken, and what others held (micro-credits, counted from the
-    mark that came with the request: what has been released since the balance was asked for still counts)."""
+    """A ledger's answer to `reserve` and `extend`: whether the credits were taken, and what was held by others (micro-credits,
+    counted from the mark that came with the request: what has been released since the balance was asked for still counts).
+
+    After `extend`, `held_by_others` counts the run's own hold too, as the rule does. `missing`: the run has no hold that
+    could be extended (it was released, swept, or never taken), which is not a matter of credits.
+    """
 
     admitted: bool
     held_by_others: int
+    missing: bool = False
 
 
 class LiveHold(NamedTuple):
-    """A row of `creditguard holds`: a hold, who owns it, since when (UTC), and until when its lease runs."""
+    """A row of `creditguard holds`, or what `Ledger.sweep` freed: a hold, who owns it, since when, and until when its lease
+    runs (both UTC). `hold.amount` is what is held now; `budget` is what was admitted in all (micro-credits; None when that is
+    not known), so a hold that has shrunk shows what its run has recorded."""
 
     hold: Hold
     owner: Owner
     since: datetime
     lease_ends: datetime
+    budget: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,241 +1,164 @@
-"""Settings, read once from the environment and from a settings file: the only module that reads the environment.
-
-Arguments beat the environment, the environment beats the file. The file is `creditguard.toml`, or `[tool.creditguard]` in
-`pyproject.toml`, in the working directory; it is read by pydantic-settings (`settings_file`). Where there is no such file the
-environment is all there is, and pydantic, which takes longer to load than a whole `creditguard check`, is left alone. Both
-ways end in the same rules, the `_parse_*` functions below.
+"""Settings: the one reader of the environment and of settings files. Arguments beat the environment, the environment beats
+the files (`files`), and one model (`model`) has the rules. Everything is read when a run starts, never on import.
 """
 
 from __future__ import annotations
 
-import math
 import os
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable
 from decimal import Decimal
-from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, NamedTuple, TypeVar
 
 from creditguard.errors import ConfigurationError
-from creditguard.rules.amounts import rounded, to_credits
-from creditguard.rules.values import OnOverrun, OnShort, SettleTime
+from creditguard.rules.amounts import to_json
+from creditguard.rules.secret import SecretText
+from creditguard.rules.values import SettleTime
+from creditguard.settings.defaults import VARIABLES, CurrentSettings
+from creditguard.settings.files import CONFIG, Search, identity, search, working_directory
+from creditguard.settings.layers import KEYS, from_environment, layers
+from creditguard.settings.plain import PLAIN
+
+__all__ = ["CONFIG", "VARIABLES", "CurrentSettings", "Explanation", "Setting", "current", "explain"]
 
 T = TypeVar("T")
 
-NO_WAIT = SettleTime()
-DEFAULT_BASE_URL = "https://gateway.apimall.ai"
+_NAMES = (*VARIABLES.values(), CONFIG, "HOME", "XDG_CONFIG_HOME")
+_AS_KEPT: tuple[str | bytes, ...] = tuple(map(os.fsencode, _NAMES)) if os.supports_bytes_environ else _NAMES
+_GOOD_FOR = 1.0
+"""Seconds after which everything is read again."""
+_TICK = 50_000_000
+"""Nanoseconds within which a file may change twice and show one time of change."""
 
 
-@dataclass(frozen=True, slots=True)
-class Settings:
-    """What the environment and the file say. None: nothing was said, and the default of the docs applies."""
+class _Snapshot:
+    """Settings, and what they hold for. Its repr shows nothing: the environment holds the key."""
 
-    api_key: str | None = field(default=None, repr=False)
-    account: str | None = None
-    base_url: str = DEFAULT_BASE_URL
-    timeout: float = 10.0
-    ledger: str | None = field(default=None, repr=False)  # may hold a password
-    on_short: OnShort = "abort"
-    on_unreadable: OnShort | None = None
-    keep: Decimal = Decimal(0)
-    settle: SettleTime = NO_WAIT
-    min_interval: float = 15.0
-    max_age: float = 0.0
-    log_format: Literal["json", "console"] | None = None
-    jobs: Mapping[str, Decimal] = field(default_factory=dict)
-    """Budgets by job name."""
+    __slots__ = ("directory", "environment", "files", "settings", "until")
+
+    directory: str | None
+    environment: tuple[object, ...]
+    files: list[tuple[str, tuple[int, ...] | None]]
+    settings: CurrentSettings
+    until: float
 
 
-VARIABLES = {
-    "api_key": "APIMALL_API_KEY",
-    "api_key_file": "APIMALL_API_KEY_FILE",
-    "account": "CREDITGUARD_ACCOUNT",
-    "base_url": "CREDITGUARD_BASE_URL",
-    "timeout": "CREDITGUARD_TIMEOUT",
-    "ledger": "CREDITGUARD_LEDGER",
-    "on_short": "CREDITGUARD_ON_SHORT",
-    "on_unreadable": "CREDITGUARD_ON_UNREADABLE",
-    "keep": "CREDITGUARD_KEEP",
-    "settle": "CREDITGUARD_SETTLE",
-    "min_interval": "CREDITGUARD_MIN_INTERVAL",
-    "max_age": "CREDITGUARD_MAX_AGE",
-    "log_format": "CREDITGUARD_LOG_FORMAT",
-}
-
-_cache: dict[tuple[object, ...], Settings] = {}
+_latest: _Snapshot | None = None  # replaced as a whole: signal handlers and other threads see the one or the other
 
 
-def current() -> Settings:
-    """The settings for this environment and working directory. Raises ConfigurationError, naming the variable or field."""
+def current() -> CurrentSettings:
+    """The settings that are in force now. Raises ConfigurationError, which names the variable, or the file and the field.
+
+    They are read again when a variable or the working directory has changed, when a settings file in use has, and when one
+    has appeared in the working directory; after a second whatever has changed (a file elsewhere, the key in a key file).
+    """
+    latest = _latest
+    if (
+        latest is not None
+        and latest.environment == _environment()
+        and latest.directory == working_directory()
+        and time.monotonic() < latest.until
+    ):
+        for path, seen in latest.files:
+            if identity(path) != seen if seen else os.access(path, os.F_OK):  # a missing file costs half by `access`
+                break
+        else:
+            return latest.settings
+    return _without_its_frames(_read_again)
+
+
+def _environment() -> tuple[object, ...]:
+    """The variables that matter, in a twentieth of the time that `os.environ` takes, which decodes and catches KeyErrors."""
+    environ: Any = os.environ
     try:
-        directory = os.getcwd()  # noqa: PTH109 - a string, for a key that is made at every run
-    except OSError:
-        directory = ""  # the working directory was removed under us: no settings file, then
-    key = (directory, *(os.environ.get(name) for name in VARIABLES.values()))
-    settings = _cache.get(key)
-    if settings is None:
-        settings = _cache[key] = load(Path(directory) if directory else None)
-    return settings
+        return tuple(map(environ._data.get, _AS_KEPT))  # noqa: SLF001
+    except AttributeError:  # somebody has put a plain dict in its place
+        return tuple(map(environ.get, _NAMES))
 
 
-def load(directory: Path | None) -> Settings:
-    """Read the settings anew; `directory` is where a settings file is looked for."""
-    environ = os.environ
-    path = _settings_file(directory) if directory else None
-    raw: dict[str, Any] = {name: environ[var] for name, var in VARIABLES.items() if environ.get(var)}
-    jobs: Mapping[str, Any] = {}
-    if path is not None:
-        from creditguard.settings.files import read
-
-        raw, jobs = read(path)
-    if environ.get(VARIABLES["api_key"]) == "":
-        raw["api_key"] = ""  # set, to nothing: a secret that did not arrive, to be told and not passed over
-
-    def name_of(setting: str) -> str:
-        variable = VARIABLES[setting]
-        return f"{setting} in {path.name}" if path and variable not in environ else variable
-
-    return _settings(raw, jobs, name_of)
+def _read_again() -> CurrentSettings:
+    global _latest  # noqa: PLW0603 - the one cache
+    snapshot = _Snapshot()
+    snapshot.environment = _environment()
+    snapshot.directory = working_directory()
+    found = search(snapshot.directory)
+    near = (path for path in found.looked_at if os.path.dirname(path) == snapshot.directory)
+    snapshot.files = [(path, identity(path)) for path in dict.fromkeys((*near, *(file.path for file in found.files)))]
+    new = _read(found)
+    # What is equal stays the same object: a guard may keep what it has worked out from it.
+    snapshot.settings = _latest.settings if _latest and _latest.settings == new else new
+    snapshot.until = time.monotonic() + _GOOD_FOR
+    if not any(seen and abs(time.time_ns() - seen[0]) < _TICK for _, seen in snapshot.files):
+        _latest = snapshot
+    return snapshot.settings
 
 
-def _settings(raw: Mapping[str, Any], jobs: Mapping[str, Any], name_of: Callable[[str], str]) -> Settings:
-    def parsed(setting: str, parse: Callable[[object, str], T], default: T) -> T:
-        return parse(raw[setting], name_of(setting)) if setting in raw else default
+def _read(found: Search) -> CurrentSettings:
+    if not found.files and from_environment().keys() <= PLAIN.keys():
+        # Plain strings alone, and no file: these few rules do without the model, which takes 90 ms to load.
+        (given,) = layers(())
+        values = {name: PLAIN[name](one.get_secret_value(), one.name) for name, one in given.items()}
+        if "api_key_file" in values:
+            values["api_key"] = values.pop("api_key_file")
+        return CurrentSettings(**values)
+    from creditguard.settings.model import read
 
-    key = parsed("api_key", _parse_key, None)
-    if key is None:
-        key = parsed("api_key_file", _parse_key_file, None)
-    return Settings(
-        api_key=key,
-        account=parsed("account", parse_name, None),
-        base_url=parsed("base_url", _parse_base_url, DEFAULT_BASE_URL),
-        timeout=parsed("timeout", _parse_timeout, 10.0),
-        ledger=parsed("ledger", _parse_text, None),
-        on_short=parsed("on_short", parse_policy, "abort"),
-        on_unreadable=parsed("on_unreadable", parse_policy, None),
-        keep=parsed("keep", _parse_keep, Decimal(0)),
-        settle=parsed("settle", parse_settle, NO_WAIT),
-        min_interval=parsed("min_interval", parse_seconds, 15.0),
-        max_age=parsed("max_age", parse_seconds, 0.0),
-        log_format=parsed("log_format", _parse_log_format, None),
-        jobs={job: rounded(to_credits(budget, f"[jobs.{job}] budget")) for job, budget in jobs.items()},
-    )
+    return read()
 
 
-def _settings_file(directory: Path) -> Path | None:
-    own = directory / "creditguard.toml"
-    if own.is_file():
-        return own
-    project = directory / "pyproject.toml"
+class Setting(NamedTuple):
+    """A setting, its value as JSON has it (a key or a password is `***`), and the variable, or the field and the file, that it
+    came from; or `default`."""
+
+    name: str
+    value: str | int | float | bool | None
+    origin: str
+
+
+class Explanation(NamedTuple):
+    """All settings, and the settings files that were looked for, each with whether it is in use."""
+
+    settings: tuple[Setting, ...]
+    files: tuple[tuple[str, bool], ...]
+
+
+def explain() -> Explanation:
+    """The settings that are in force, and where each came from. Raises ConfigurationError, as `current` does."""
+    return _without_its_frames(_explain)
+
+
+def _explain() -> Explanation:
+    found = search(working_directory())
+    settings, given = _read(found), layers(found.files)
+    rows = []
+    for name in VARIABLES:
+        if name != "api_key_file":
+            aliases = KEYS if name == "api_key" else (name,)
+            places = (layer[alias].name for layer in given for alias in aliases if alias in layer)
+            rows.append(Setting(name, _shown(getattr(settings, name)), next(places, "default")))
+    for job, budget in settings.jobs.items():
+        places = (layer["jobs"][job]["budget"].name for layer in given if job in layer.get("jobs", {}))
+        rows.append(Setting(f"jobs.{job}", to_json(budget), next(places)))
+    in_use = {file.path for file in found.files}
+    return Explanation(tuple(rows), tuple((path, path in in_use) for path in found.looked_at))
+
+
+def _shown(value: Any) -> Any:
+    if isinstance(value, Decimal):
+        return to_json(value)
+    if isinstance(value, SettleTime):
+        return f"stable:{value.seconds:g}" if value.stable else value.seconds
+    if isinstance(value, SecretText):
+        # Of a ledger that is a file the whole URL, of a server what holds no password.
+        scheme = value.get_secret_value().partition(":")[0].lower()
+        return {"none": "none", "sqlite": value.get_secret_value(), "postgresql": "postgresql://***"}.get(scheme, "***")
+    return value
+
+
+def _without_its_frames(work: Callable[[], T]) -> T:
+    """Do the work; its error is raised anew, for the frames that it came through hold what was given."""
     try:
-        return project if b"[tool.creditguard" in project.read_bytes() else None
-    except OSError:
-        return None
-
-
-def _parse_text(value: object, name: str) -> str:
-    if not isinstance(value, str) or not value.strip():
-        raise ConfigurationError(f"{name} must be text", name)
-    return value.strip()
-
-
-def _parse_key(value: object, name: str) -> str:
-    from creditguard.sources.apimall_checks import check_key
-
-    if not isinstance(value, str):
-        raise ConfigurationError(f"{name} must be text", name)
-    return check_key(value, name)
-
-
-def _parse_key_file(value: object, name: str) -> str:
-    path = Path(_parse_text(value, name)).expanduser()
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise ConfigurationError(f"{name}: {path} does not hold a key as text", name) from None
-    except OSError as error:
-        raise ConfigurationError(f"{name}: {path} cannot be read: {error.strerror}", name) from None
-    if not text.strip():
-        raise ConfigurationError(f"{name}: {path} is empty, it should hold the API key", name)
-    return _parse_key(text.strip(), f"the key in {path} ({name})")
-
-
-def _parse_base_url(value: object, name: str) -> str:
-    from creditguard.sources.apimall_checks import check_base_url
-
-    return check_base_url(_parse_text(value, name), name)
-
-
-def parse_name(value: object, name: str) -> str:
-    """A name for logs: text of 1 to 200 printable characters."""
-    text = value.strip() if isinstance(value, str) else ""
-    if not text or len(text) > 200 or not text.isprintable():
-        raise ConfigurationError(f"{name} must be a name of 1 to 200 printable characters", name)
-    return text
-
-
-def parse_seconds(value: object, name: str) -> float:
-    """A number of seconds, 0 or more and at most a week."""
-    try:
-        seconds = math.nan if isinstance(value, bool) else float(cast("Any", value))
-    except (TypeError, ValueError):
-        seconds = math.nan
-    if not 0 <= seconds <= 604800:
-        raise ConfigurationError(f"{name} must be a number of seconds, 0 or more, not {value!r}", name)
-    return seconds
-
-
-def parse_settle(value: object, name: str) -> SettleTime:
-    """Seconds, or `stable`, or `stable:SECONDS` for another limit than a minute."""
-    if isinstance(value, str):
-        word, _, limit = value.strip().partition(":")
-        if word == "stable":
-            return SettleTime(parse_seconds(limit or 60, f"{name}, after 'stable:',"), stable=True)
-    try:
-        return SettleTime(parse_seconds(value, name))
-    except ConfigurationError:
-        message = f"{name} must be a number of seconds, 0 or more, or 'stable', or 'stable:120', not {value!r}"
-        raise ConfigurationError(message, name) from None
-
-
-def parse_overrun(value: object, name: str) -> OnOverrun:
-    """`warn` or `stop`."""
-    if value == "warn" or value == "stop":  # noqa: PLR1714 - narrows the type
-        return value
-    raise ConfigurationError(f"{name} must be 'warn' or 'stop', not {value!r}", name)
-
-
-def parse_thresholds(value: object, name: str) -> tuple[Decimal, ...]:
-    """Shares of a budget, in rising order, each once: more than 0, and at most 100."""
-    if isinstance(value, str) or not isinstance(value, Iterable):
-        raise ConfigurationError(f"{name} must be shares of the budget such as (0.5, 0.8, 1.0), not {value!r}", name)
-    shares = {rounded(to_credits(share, name)) for share in value}
-    if any(not 0 < share <= 100 for share in shares):
-        raise ConfigurationError(
-            f"{name} must be shares of the budget, more than 0 and at most 100, not {value!r}", name
-        )
-    return tuple(sorted(shares))
-
-
-def _parse_timeout(value: object, name: str) -> float:
-    seconds = parse_seconds(value, name)
-    if not 0 < seconds <= 600:
-        raise ConfigurationError(f"{name} must be more than 0 and at most 600 seconds, not {value!r}", name)
-    return seconds
-
-
-def parse_policy(value: object, name: str) -> OnShort:
-    """`abort` or `warn`."""
-    if value == "abort" or value == "warn":  # noqa: PLR1714 - narrows the type
-        return value
-    raise ConfigurationError(f"{name} must be 'abort' or 'warn', not {value!r}", name)
-
-
-def _parse_keep(value: object, name: str) -> Decimal:
-    return rounded(to_credits(cast("Any", value), name, negative=True))
-
-
-def _parse_log_format(value: object, name: str) -> Literal["json", "console"]:
-    if value == "json" or value == "console":  # noqa: PLR1714 - narrows the type
-        return value
-    raise ConfigurationError(f"{name} must be 'json' or 'console', not {value!r}", name)
+        return work()
+    except ConfigurationError as error:
+        problem = ConfigurationError(*error.args)
+    raise problem

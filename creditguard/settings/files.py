@@ -1,94 +1,163 @@
-"""The settings file, merged with the environment by pydantic-settings. Loaded only where there is such a file."""
+"""The settings files: which are looked for, and how one is read.
+
+The first is the file that CREDITGUARD_CONFIG names; without it, the nearest one from the working directory upwards. Beneath it,
+field by field, lie the user's and the system's. The walk upwards ends at the first folder with a settings file, at the top of a
+repository, at the home directory, and before a folder in which anybody may put a file (/tmp).
+"""
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_settings import (
-    BaseSettings,
-    PydanticBaseSettingsSource,
-    PyprojectTomlConfigSettingsSource,
-    SettingsConfigDict,
-    SettingsError,
-    TomlConfigSettingsSource,
-)
+import os
+import stat
+import sys
+from typing import NamedTuple
 
 from creditguard.errors import ConfigurationError
 
-
-class _Job(BaseModel):
-    """`[jobs.NAME]`."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    budget: Any
+CONFIG = "CREDITGUARD_CONFIG"
+SYSTEM = "/etc/creditguard/config.toml"
+LARGEST = 1 << 20
+_HEADER = b"[tool.creditguard"
 
 
-class _Merged(BaseSettings):
-    """The environment over a file. Values stay as they were written: `settings` has the rules for them."""
+class File(NamedTuple):
+    """A settings file: `name` is how messages call it; `trusted` tells whether it may say where a key goes."""
 
-    model_config = SettingsConfigDict(
-        env_prefix="CREDITGUARD_",
-        env_ignore_empty=True,
-        extra="forbid",
-        populate_by_name=True,
-    )
-
-    api_key: Any = Field(default=None, validation_alias="APIMALL_API_KEY")
-    api_key_file: Any = Field(default=None, validation_alias="APIMALL_API_KEY_FILE")
-    account: Any = None
-    base_url: Any = None
-    timeout: Any = None
-    ledger: Any = None
-    on_short: Any = None
-    on_unreadable: Any = None
-    keep: Any = None
-    settle: Any = None
-    min_interval: Any = None
-    max_age: Any = None
-    log_format: Any = None
-    jobs: dict[str, _Job] = {}
+    path: str
+    name: str
+    trusted: bool = True
+    named_by: str = ""
 
 
-def read(path: Path) -> tuple[dict[str, Any], dict[str, Any]]:
-    """The settings that are set, as they were written, and the budgets by job name.
+class Search(NamedTuple):
+    """The files that there are, each beating those after it, and all the paths that were looked at."""
 
-    Raises ConfigurationError for a file that cannot be read, is not TOML, or has a field that does not exist.
-    """
+    files: tuple[File, ...]
+    looked_at: tuple[str, ...]
 
-    in_project = path.name == "pyproject.toml"
 
-    class FromFile(_Merged):
-        if in_project:
-            model_config = SettingsConfigDict(pyproject_toml_table_header=("tool", "creditguard"))
-
-        @classmethod
-        def settings_customise_sources(
-            cls,
-            settings_cls: type[BaseSettings],
-            init_settings: PydanticBaseSettingsSource,  # noqa: ARG003 - these names are pydantic's interface
-            env_settings: PydanticBaseSettingsSource,
-            dotenv_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-            file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
-        ) -> tuple[PydanticBaseSettingsSource, ...]:
-            if in_project:
-                return env_settings, PyprojectTomlConfigSettingsSource(settings_cls, toml_file=path)
-            return env_settings, TomlConfigSettingsSource(settings_cls, toml_file=path)
-
+def working_directory() -> str | None:
+    """The working directory; None if it was removed under us."""
     try:
-        merged = FromFile()
-    except ValidationError as error:
-        # A misspelt field first: what it leaves missing is not what has to be mended.
-        first = min(
-            error.errors(include_url=False, include_input=False), key=lambda one: one["type"] != "extra_forbidden"
-        )
-        field = ".".join(str(part) for part in first["loc"])
-        wrong = "is not a setting of creditguard" if first["type"] == "extra_forbidden" else f"is wrong: {first['msg']}"
-        raise ConfigurationError(f"{field} in {path.name} {wrong}", field) from None
-    except (OSError, SettingsError, ValueError) as error:  # ValueError: not TOML, not UTF-8
-        text = str(error).splitlines()[0]
-        raise ConfigurationError(f"{path.name} cannot be read: {text}", path.name) from None
-    values = {name: getattr(merged, name) for name in merged.model_fields_set if name != "jobs"}
-    return values, {name: job.budget for name, job in merged.jobs.items()}
+        return os.getcwd()
+    except OSError:
+        return None
+
+
+def search(directory: str | None) -> Search:
+    """Look for settings files from this working directory. Opens none but pyproject.toml."""
+    looked_at: list[str] = []
+    files = []
+    named = os.environ.get(CONFIG)
+    if named:
+        path = os.path.join(directory or "", os.path.expanduser(named))
+        looked_at.append(path)
+        files.append(File(path, printable(path), named_by=f"{CONFIG}: "))
+    elif directory:
+        files += _nearest(directory, looked_at)
+    for path in filter(None, (user_file(), SYSTEM)):
+        looked_at.append(path)
+        files += [File(path, printable(path))] if identity(path) else []
+    return Search(tuple(files), tuple(looked_at))
+
+
+def user_file() -> str | None:
+    """The user's settings file, whether there is one or not; None for a user without a home directory."""
+    folder = os.environ.get("XDG_CONFIG_HOME", "")
+    if not os.path.isabs(folder):
+        folder = os.path.expanduser("~/.config")
+    return os.path.join(folder, "creditguard", "config.toml") if os.path.isabs(folder) else None
+
+
+def _nearest(directory: str, looked_at: list[str]) -> list[File]:
+    working, home = directory, os.path.realpath(os.path.expanduser("~"))
+    while True:
+        for name, is_ours in (("creditguard.toml", identity), ("pyproject.toml", _has_our_table)):
+            path = os.path.join(directory, name)
+            looked_at.append(path)
+            if is_ours(path):
+                return [File(path, name if directory == working else printable(path), trusted=False)]
+        parent = os.path.dirname(directory)
+        is_top = any(identity(os.path.join(directory, top)) for top in (".git", ".hg"))
+        if is_top or directory in {home, parent} or _anybody_may_write(parent):
+            return []
+        directory = parent
+
+
+def _anybody_may_write(directory: str) -> bool:
+    try:
+        return bool(os.stat(directory).st_mode & stat.S_IWOTH)
+    except OSError:
+        return True  # not to be looked into at all
+
+
+def _has_our_table(project: str) -> bool:
+    try:
+        return _HEADER in contents(project, LARGEST)
+    except OSError:
+        return False  # none, or somebody else's business
+
+
+def identity(path: str) -> tuple[int, ...] | None:
+    """What changes when the file does; None if there is no file."""
+    try:
+        status = os.stat(path)
+    except (OSError, ValueError):  # ValueError: a NUL in the path
+        return None
+    return status.st_mtime_ns, status.st_size, status.st_ino, status.st_dev
+
+
+def read(file: File) -> dict[str, object]:
+    """The file's settings, as they were written. Raises ConfigurationError for a file that cannot be read or is not TOML."""
+    tables = _parsed(file.path)
+    if isinstance(tables, str):
+        raise ConfigurationError(f"{file.named_by}{file.name} cannot be read: {tables}", file.name)
+    if os.path.basename(file.path) != "pyproject.toml":
+        return tables
+    tool = tables.get("tool")
+    ours = tool.get("creditguard", {}) if isinstance(tool, dict) else {}
+    if not isinstance(ours, dict):
+        raise ConfigurationError(f"tool.creditguard in {file.name} must be a table: [tool.creditguard]", file.name)
+    return ours
+
+
+def _parsed(path: str) -> dict[str, object] | str:
+    """The tables, or what is wrong: it raises nothing, for its frame holds the text, which may hold a key."""
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        return tomllib.loads(contents(path, LARGEST).decode())
+    except OSError as error:
+        return str(error.strerror)
+    except UnicodeDecodeError as error:
+        return f"it is not UTF-8 text ({error.reason} at byte {error.start})"
+    except RecursionError:
+        return "it is nested too deeply"
+    except ValueError as error:
+        return f"it is not TOML: {str(error).splitlines()[0]}"
+
+
+def contents(path: str, largest: int) -> bytes:
+    """The bytes of a regular file. Raises OSError for anything else, at once: a FIFO would be waited for, and a device such
+    as /dev/zero never ends."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    except ValueError:
+        raise OSError(0, "its name holds a NUL") from None
+    try:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(0, "it is not a regular file")
+        if status.st_size > largest:
+            raise OSError(0, f"it is larger than {largest >> 10} KiB")
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(largest)
+    finally:
+        os.close(descriptor)
+
+
+def printable(text: str) -> str:
+    """The text as it is, or with escapes where it holds what would spoil a line or a terminal."""
+    return text if text.isprintable() else ascii(text)

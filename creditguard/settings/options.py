@@ -12,10 +12,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 
 from creditguard.errors import ConfigurationError
 from creditguard.rules.amounts import Amount, rounded, to_credits
-from creditguard.rules.ports import BalanceSource, EventSink, Ledger
-from creditguard.rules.values import Label, OnOverrun, OnShort, SettleTime
-from creditguard.settings import (
-    Settings,
+from creditguard.rules.arguments import (
     parse_name,
     parse_overrun,
     parse_policy,
@@ -23,6 +20,9 @@ from creditguard.settings import (
     parse_settle,
     parse_thresholds,
 )
+from creditguard.rules.ports import BalanceSource, EventSink, Ledger
+from creditguard.rules.values import Label, OnOverrun, OnShort, SettleTime
+from creditguard.settings import CurrentSettings
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -127,7 +127,7 @@ class Options:
             raise ConfigurationError("stop_below needs watch=..., the seconds between readings", "stop_below")
         return options
 
-    def over(self, settings: Settings) -> dict[str, Any]:
+    def over(self, settings: CurrentSettings) -> dict[str, Any]:
         """The fields of a Plan that follow from these options, laid over the settings."""
         on_short = self.on_short or settings.on_short
         settle = self.settle or settings.settle

@@ -1,5 +1,4 @@
-"""Where events go: to the host program's structlog, if it configured it, else to stdlib logging (in a Prefect run: to the
-run's log). Never to stdout.
+"""Where events go: to the host program's structlog, if it configured it, else to stdlib logging. Never to stdout.
 
 Nothing is configured here, and structlog is not even imported unless the host has done so: a library that calls
 `structlog.configure` breaks the logs of the program that it is a guest in.
@@ -10,6 +9,7 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from typing import Any
 
 from creditguard.rules.events import Event
 
@@ -31,22 +31,11 @@ class HostSink:
             logging.getLogger("creditguard").debug("an event could not be logged", exc_info=True)
 
 
-def log_record(event: Event) -> None:
+def log_record(event: Event, logger: logging.Logger | logging.LoggerAdapter[Any] | None = None) -> None:
     """Through stdlib logging: `name {json}` as the message, so that no formatter loses a field, and each field as an
     attribute of the record, for formatters that make use of them."""
-    logger = _prefect_run_log() or logging.getLogger("creditguard")
+    logger = logger or logging.getLogger("creditguard")
     level = _LEVELS[event.level]
     if logger.isEnabledFor(level):
         extra = {"event": event.name, **event.fields}
         logger.log(level, "%s %s", event.name, json.dumps(event.fields), extra=extra)
-
-
-def _prefect_run_log() -> logging.Logger | logging.LoggerAdapter[logging.Logger] | None:
-    """The log of the Prefect flow or task that this code runs in: what is logged elsewhere never reaches Prefect's server."""
-    context = sys.modules.get("prefect.context")
-    if context is None or not (context.TaskRunContext.get() or context.FlowRunContext.get()):
-        return None
-    from prefect.logging import get_run_logger
-
-    logger: logging.Logger | logging.LoggerAdapter[logging.Logger] = get_run_logger()
-    return logger

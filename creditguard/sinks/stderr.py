@@ -9,6 +9,7 @@ from datetime import datetime, timezone
 from typing import Literal
 
 from creditguard.rules.events import Event
+from creditguard.rules.text import printable
 
 
 class StderrSink:
@@ -44,7 +45,7 @@ def _console_renderer() -> Callable[[Event], str]:
 
     def line(event: Event) -> str:
         fields = {
-            name: value
+            name: printable(value) if isinstance(value, str) else value
             for name, value in event.fields.items()
             if value is not None and value != {} and name not in _NOT_FOR_PEOPLE
         }

@@ -1,17 +1,19 @@
-"""API Mall as a balance source. The rules are in `apimall_wire` and `retries`; this drives them, in a thread or in a task."""
+"""API Mall as a balance source. Its rules are in `apimall_checks`, `apimall_answers` and `retries`; `transport` sends."""
 
 from __future__ import annotations
 
 import os
 import time
 from datetime import datetime, timezone
+from functools import partial
 
 from creditguard._version import __version__
 from creditguard.rules.values import Balance
-from creditguard.sources import retries
+from creditguard.sources.apimall_answers import PATH, SOURCE, UNIT, judge
 from creditguard.sources.apimall_checks import check_key, gateway
-from creditguard.sources.apimall_wire import SOURCE, UNIT, Secret, build_request, judge
-from creditguard.sources.exchange import Reply, Send
+from creditguard.sources.outcomes import Answer
+from creditguard.sources.retries import Setback, read_with_retries
+from creditguard.sources.secret import Secret
 
 DEFAULT_BASE_URL = "https://gateway.apimall.ai"
 
@@ -20,20 +22,26 @@ class ApiMall:
     """The balance of the API Mall account that `key` belongs to.
 
     `account` is a digest of source, gateway and key, from which the key cannot be had: the same for every process that uses
-    the same key, and another one for another key of the same account. May be shared by threads, tasks and forked children.
+    the same key, and another one for another key of the same account. May be shared by threads and forked children.
     Raises ConfigurationError for a key or a URL that cannot be used. Loads nothing heavy before the first reading.
     """
 
     name = SOURCE
     unit = UNIT
+    account: str = ""
+    _url: str = ""  # both for the repr, while the arguments are still being checked
 
-    def __init__(self, key: str, base_url: str = DEFAULT_BASE_URL) -> None:
-        self._secret = Secret(check_key(key))
-        place = gateway(base_url)
+    def __init__(self, key: str | Secret, base_url: str = DEFAULT_BASE_URL) -> None:
+        self._secret = key if isinstance(key, Secret) else Secret(key)
+        del key  # the traceback of an error may be shown with the variables of its frames
+        check_key(self._secret.reveal())
+        try:
+            place = gateway(base_url)
+        finally:
+            del base_url  # there may be a password in it
         self._url = place.url
         self._where = place.netloc
-        self._request = build_request(place, self._secret, __version__)
-        self.account: str = self._secret.digest(SOURCE, self._url)
+        self.account = self._secret.digest(SOURCE, self._url)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(account={self.account!r}, base_url={self._url!r})"
@@ -43,45 +51,22 @@ class ApiMall:
 
         Raises AuthenticationError, RateLimited, SourceError or UnexpectedResponse: see `creditguard.errors`.
         """
-        from creditguard.sources.connection import send
+        from creditguard.sources.transport import clock, get
 
-        steps = self._steps(timeout)
-        try:
-            step = next(steps)
-            while True:
-                if isinstance(step, Send):
-                    step = steps.send(send(self._request, step.timeout))
-                else:
-                    time.sleep(step.seconds)
-                    step = steps.send(None)
-        except StopIteration as stop:
-            balance: Balance = stop.value
-            return balance
+        ask = partial(get, self._url + PATH, self._headers)
+        return read_with_retries(ask, self._judge, self._where, timeout, clock=clock, sleep=time.sleep, jitter=_jitter)
 
-    async def aread(self, timeout: float) -> Balance:
-        """As `read`, without blocking the event loop, under asyncio or trio."""
-        import anyio
+    def _headers(self) -> dict[str, str]:
+        """What is sent, the key among it. `identity`: a compressed answer could be a small one that unpacks to gigabytes."""
+        return {
+            "Authorization": f"Bearer {self._secret.reveal()}",
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+            "User-Agent": f"creditguard/{__version__}",
+        }
 
-        from creditguard.sources.connection import asend
-
-        steps = self._steps(timeout)
-        try:
-            step = next(steps)
-            while True:
-                if isinstance(step, Send):
-                    step = steps.send(await asend(self._request, step.timeout))
-                else:
-                    await anyio.sleep(step.seconds)
-                    step = steps.send(None)
-        except StopIteration as stop:
-            balance: Balance = stop.value
-            return balance
-
-    def _steps(self, timeout: float) -> retries.Steps:
-        return retries.reading(self._judge, self._where, timeout, monotonic=time.monotonic, jitter=_jitter)
-
-    def _judge(self, reply: Reply) -> Balance | retries.Setback:
-        return judge(reply, self._where, self._secret, datetime.now(timezone.utc))
+    def _judge(self, answer: Answer) -> Balance | Setback:
+        return judge(answer, self._where, self._secret, datetime.now(timezone.utc))
 
 
 def _jitter() -> float:

@@ -12,8 +12,11 @@ from creditguard.errors import ConfigurationError
 
 DEFAULT_PORTS = {"https": 443, "http": 80}
 
-_HOST = re.compile(r"(?!.*\.\.)[a-z0-9_]([a-z0-9_.-]{0,251}[a-z0-9_])?")
 _OCTET = r"(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
+_HOST = re.compile(
+    rf"{_OCTET}(\.{_OCTET}){{3}}|(?!(\d+\.){{3}}\d+$)(?!.*\.\.)(?!.*[^.]{{64}})[a-z0-9_]([a-z0-9_.-]{{0,251}}[a-z0-9_])?",
+    re.ASCII,
+)
 _LOOPBACK = re.compile(rf"localhost|::1|127(\.{_OCTET}){{3}}", re.ASCII)
 
 
@@ -38,12 +41,10 @@ class Gateway(NamedTuple):
 
 def check_key(key: str, name: str = "APIMALL_API_KEY") -> str:
     """The key, if it can stand in a header. Raises ConfigurationError, which never shows it; `name` is where it came from."""
-    if not key:
-        raise ConfigurationError(f"{name} is empty: it must hold the API Mall key", name)
-    if any(character.isspace() for character in key):
-        raise ConfigurationError(f"{name} holds white space: give the key alone, without 'Bearer' or a line end", name)
-    if not _plain(key):
-        raise ConfigurationError(f"{name} holds a control character, or one beyond ASCII: no key does", name)
+    why = _unfit(key)
+    if why:
+        del key
+        raise ConfigurationError(f"{name} {why}", name)
     return key
 
 
@@ -53,31 +54,20 @@ def check_base_url(url: str, name: str = "CREDITGUARD_BASE_URL") -> str:
     It must be https; http is for loopback addresses only (localhost, 127.0.0.0/8, ::1), since the key goes with each request.
     Raises ConfigurationError, which never quotes the URL; `name` is where it came from.
     """
-    return gateway(url, name).url
+    try:
+        return gateway(url, name).url
+    finally:
+        del url  # a traceback may be shown with the variables of its frames
 
 
 def gateway(url: str, name: str = "CREDITGUARD_BASE_URL") -> Gateway:
     """As `check_base_url`, taken apart."""
-    if not url:
-        raise _wrong(name, "is empty: it must be a URL such as https://gateway.apimall.ai")
-    if not _plain(url) or "\\" in url:
-        raise _wrong(name, "holds white space, a backslash or a character beyond ASCII")
-    scheme, separator, rest = url.partition("://")
-    scheme = scheme.lower()
-    if not separator or scheme not in DEFAULT_PORTS:
-        raise _wrong(name, "must be a URL that starts with https://")
-    if "?" in rest or "#" in rest:
-        raise _wrong(name, "must have no query and no fragment")
-    authority, slash, path = rest.partition("/")
-    if "@" in authority:
-        raise _wrong(name, "must hold no user name or password")
-    host, port = _host_and_port(authority.lower(), name)
-    if scheme == "http" and not is_loopback(host):
-        raise _wrong(
-            name, "must start with https:// (http is for loopback addresses only: the key goes with each request)"
-        )
-    path = (slash + path).rstrip("/").removesuffix("/api/v1")  # API Mall's documentation gives its base URL with it
-    return Gateway(scheme, host, port or DEFAULT_PORTS[scheme], path)
+    try:
+        return _gateway(url)
+    except _UnfitError as error:
+        why = str(error)
+    del url
+    raise ConfigurationError(f"{name} {why}", name)
 
 
 def is_loopback(host: str) -> bool:
@@ -85,7 +75,42 @@ def is_loopback(host: str) -> bool:
     return _LOOPBACK.fullmatch(host) is not None
 
 
-def _host_and_port(authority: str, name: str) -> tuple[str, int | None]:
+def _unfit(key: str) -> str:
+    if not key:
+        return "is empty: it must hold the API Mall key"
+    if any(character.isspace() for character in key):
+        return "holds white space: give the key alone, without 'Bearer' or a line end"
+    return "" if _plain(key) else "holds a control character, or one beyond ASCII: no key does"
+
+
+class _UnfitError(Exception):
+    """What is wrong with a URL. It goes no further, for the frames that it came through hold the URL."""
+
+
+def _gateway(url: str) -> Gateway:
+    if not url:
+        raise _UnfitError("is empty: it must be a URL such as https://gateway.apimall.ai")
+    if not _plain(url) or "\\" in url:
+        raise _UnfitError("holds white space, a backslash or a character beyond ASCII")
+    scheme, separator, rest = url.partition("://")
+    scheme = scheme.lower()
+    if not separator or scheme not in DEFAULT_PORTS:
+        raise _UnfitError("must be a URL that starts with https://")
+    if "?" in rest or "#" in rest:
+        raise _UnfitError("must have no query and no fragment")
+    authority, slash, path = rest.partition("/")
+    if "@" in authority:
+        raise _UnfitError("must hold no user name or password")
+    host, port = _host_and_port(authority.lower())
+    if scheme == "http" and not is_loopback(host):
+        raise _UnfitError(
+            "must start with https:// (http is for loopback addresses only: the key goes with each request)"
+        )
+    path = (slash + path).rstrip("/").removesuffix("/api/v1")  # API Mall's documentation gives its base URL with it
+    return Gateway(scheme, host, port or DEFAULT_PORTS[scheme], path)
+
+
+def _host_and_port(authority: str) -> tuple[str, int | None]:
     bracketed = authority.startswith("[")
     host, closed, rest = authority[1:].partition("]") if bracketed else (authority, "", "")
     if not bracketed:
@@ -96,11 +121,11 @@ def _host_and_port(authority: str, name: str) -> tuple[str, int | None]:
     elif not _HOST.fullmatch(host):
         host = ""
     if not host:
-        raise _wrong(name, "has no host that can be asked")
+        raise _UnfitError("has no host that can be asked")
     if not rest:
         return host, None
     if not re.fullmatch(r":[0-9]{1,5}", rest) or not 0 < int(rest[1:]) < 65536:
-        raise _wrong(name, "has a port that is not a number from 1 to 65535")
+        raise _UnfitError("has a port that is not a number from 1 to 65535")
     return host, int(rest[1:])
 
 
@@ -116,7 +141,3 @@ def _ipv6(text: str) -> str:
 
 def _plain(text: str) -> bool:
     return all("!" <= character <= "~" for character in text)
-
-
-def _wrong(name: str, why: str) -> ConfigurationError:
-    return ConfigurationError(f"{name} {why}", name)

@@ -1,6 +1,4 @@
-"""When to ask again: the rules that sync and async readings share, as a generator without I/O.
-
-It yields `Send` and is sent the `Reply` or `Failure`; it yields `Wait` and is sent None. It returns the balance or raises.
+"""When to ask again. No I/O and no clock of its own.
 
 - Everything happens within one deadline. A wait that would leave too little of it for an answer is not begun: the error that
   is known by then is raised at once.
@@ -12,20 +10,18 @@ It yields `Send` and is sent the `Reply` or `Failure`; it yields `Wait` and is s
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from typing import NamedTuple, TypeAlias
+from collections.abc import Callable
+from typing import NamedTuple
 
 from creditguard.errors import BalanceUnavailable, SourceError, UnexpectedResponse
 from creditguard.rules.values import Balance
-from creditguard.sources.exchange import Failure, Reply, Send, Wait
+from creditguard.sources.outcomes import Answer, Failure
 
 TRIES = 4
 PAUSE = 0.2
 """Seconds: the first pause is half to all of it, and each one after is twice as long."""
 LEAST = 0.1
 """Seconds that must be left for an answer if a wait is to be worth it."""
-
-Steps: TypeAlias = Generator["Send | Wait", "Reply | Failure | None", Balance]
 
 
 class Setback(NamedTuple):
@@ -38,36 +34,33 @@ class Setback(NamedTuple):
     """The first repetition needs no pause."""
 
 
-def reading(
-    judge: Callable[[Reply], Balance | Setback],
+def read_with_retries(
+    ask: Callable[[float], Answer | Failure],
+    judge: Callable[[Answer], Balance | Setback],
     where: str,
     timeout: float,
     *,
-    monotonic: Callable[[], float],
+    clock: Callable[[], float],
+    sleep: Callable[[float], None],
     jitter: Callable[[], float],
-) -> Steps:
+) -> Balance:
     """One reading within `timeout` seconds.
 
-    `judge` says what a reply means, `where` names the source in errors, `jitter` gives numbers from 0 to 1.
+    `ask` sends the request and is told how many seconds are left, `judge` says what an answer means, `where` names the source
+    in errors, `jitter` gives numbers from 0 to 1. Raises BalanceUnavailable.
     """
-    started = monotonic()
+    due = clock() + timeout
     tried = 0
     while True:
-        left = timeout - (monotonic() - started)
-        outcome = yield Send(left)
+        outcome = ask(due - clock())
         tried += 1
-        if isinstance(outcome, Reply):
-            verdict = judge(outcome)
-            if isinstance(verdict, Balance):
-                return verdict
-        else:
-            assert isinstance(outcome, Failure)  # noqa: S101 - the drivers' side of the agreement
-            verdict = _setback(outcome, where, timeout)
+        verdict = judge(outcome) if isinstance(outcome, Answer) else _setback(outcome, where, timeout)
+        if isinstance(verdict, Balance):
+            return verdict
         pause = _pause(verdict, tried, jitter)
-        left = timeout - (monotonic() - started)
-        if tried >= verdict.tries or pause + LEAST > left:
+        if tried >= verdict.tries or pause + LEAST > due - clock():
             raise verdict.error
-        yield Wait(pause)
+        sleep(pause)
 
 
 def _pause(setback: Setback, tried: int, jitter: Callable[[], float]) -> float:

@@ -25,7 +25,6 @@ KEY = "sk-0123456789abcdef"
         (("check", "--budget", "5", "--frobnicate"), "--frobnicate"),
         (("check", "--budget", "5", "--", "true"), "true"),
         (("frobnicate",), "frobnicate"),
-        ((), "COMMAND"),
         (RUN, "command"),
         ((*RUN, "--"), "command"),
         ((*RUN, "--settle", "soon", "--", "true"), "--settle"),
@@ -106,19 +105,3 @@ def test_a_bug_is_70_and_one_line(gateway, creditguard, tmp_path):
     assert done.stderr == (
         "creditguard: a bug in creditguard: ZeroDivisionError: division by zero (CREDITGUARD_DEBUG=1 shows where)\n"
     )
-
-
-@pytest.mark.parametrize(
-    "command", [(), ("balance",), ("check",), ("run",), ("wait",), ("holds",), ("history",), ("sandbox",)]
-)
-def test_help(creditguard, command):
-    done = creditguard(*command, "--help")
-    assert done.code == 0
-    assert done.stdout.startswith("usage: creditguard")
-    assert done.stderr == ""
-
-
-def test_version(creditguard):
-    import creditguard as package
-
-    assert creditguard("--version").stdout == f"creditguard {package.__version__}\n"

@@ -1,4 +1,4 @@
-"""docs/shell.md: each recipe for which this machine has the tool is run; the scripts made from the parser are current."""
+"""docs/shell.md: each recipe for which this machine has the tool is run."""
 
 from __future__ import annotations
 
@@ -10,8 +10,6 @@ import sys
 from pathlib import Path
 
 import pytest
-
-from creditguard.cli import completion
 
 ROOT = Path(__file__).parents[2]
 SHELL = (ROOT / "docs/shell.md").read_text()
@@ -112,58 +110,3 @@ def test_github_actions(shell):
         out.write_text("")
         done = shell(f"set -e; GITHUB_OUTPUT={out}\n{script.replace('500', budget)}", "bash")
         assert (done.returncode, out.read_text()) == (code, said), done.stderr
-
-
-@pytest.mark.parametrize(
-    ("name", "make"),
-    [
-        ("creditguard.bash", completion.bash),
-        ("_creditguard", completion.zsh),
-        ("creditguard.fish", completion.fish),
-        ("creditguard.1", completion.man),
-    ],
-)
-def test_generated_files_are_current(name, make):
-    assert (ROOT / "docs/generated" / name).read_text() == make(), "run: make shell-files"
-
-
-@pytest.mark.parametrize(
-    ("tool", "file"), [("bash", "creditguard.bash"), ("zsh", "_creditguard"), ("fish", "creditguard.fish")]
-)
-def test_completion_scripts_parse(tool, file):
-    if shutil.which(tool) is None:
-        pytest.skip(f"{tool} is not installed here")
-    done = subprocess.run([tool, "-n", ROOT / "docs/generated" / file], capture_output=True, text=True, timeout=30)
-    assert (done.returncode, done.stderr) == (0, "")
-
-
-@pytest.mark.parametrize(
-    ("words", "offered"),
-    [
-        (["ru"], {"run"}),
-        (["run", "--on-short", ""], {"abort", "warn"}),
-        (["run", "--rep"], {"--report-file"}),
-        (["check", "--sys"], {"--systemd"}),
-        (["holds", "rel"], {"release"}),
-        (["run", "--budget", "5", "--", "basenam"], {"basename"}),
-    ],
-)
-@needs("bash")
-def test_bash_completes(words, offered):
-    script = (
-        f"source {ROOT}/docs/generated/creditguard.bash\n"
-        f"COMP_WORDS=(creditguard {' '.join(word or repr('') for word in words)}); COMP_CWORD={len(words)}\n"
-        '_creditguard; printf "%s\\n" "${COMPREPLY[@]}"'
-    )
-    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, timeout=30)
-    assert set(done.stdout.split()) == offered, done.stderr
-
-
-@needs("man")
-def test_the_man_page_renders():
-    done = subprocess.run(
-        ["man", "-l", "--warnings", ROOT / "docs/generated/creditguard.1"], capture_output=True, text=True
-    )
-    assert done.returncode == 0
-    assert done.stderr == ""
-    assert "--report-file" in done.stdout

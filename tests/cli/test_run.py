@@ -363,7 +363,8 @@ def test_holds_and_history(gateway, creditguard):
         (row,) = json.loads(creditguard("holds", "--json").stdout)
         assert (row["run_id"], row["job"], row["credits"], row["pid"]) == (run.id, "nightly", 12.5, os.getpid())
         table = creditguard("holds", "list").stdout.splitlines()
-        assert table[0].split() == ["ID", "JOB", "ACCOUNT", "CREDITS", "SINCE", "LEASE", "HOST", "PID"]
+        assert {name.lower() for name in table[0].split()} == row.keys() - {"labels"}
+        assert table[0].split() == ["RUN_ID", "JOB", "ACCOUNT", "CREDITS", "SINCE", "LEASE_ENDS", "HOST", "PID"]
         assert table[1].startswith(f"{run.id}  nightly")
         assert creditguard("holds", "release", "nobody").code == 78
         assert creditguard("holds", "release", run.id).stdout == f"released {run.id}\n"

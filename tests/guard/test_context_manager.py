@@ -34,7 +34,8 @@ def ledger():
 def test_a_job_that_fits_runs_and_is_reported(gateway, events):
     with guard("nightly", budget=50, labels={"team": "data"}) as run:
         assert run.balance_before == 120
-        assert run.report is None
+        with pytest.raises(RuntimeError, match="has not ended"):
+            run.report  # noqa: B018
         assert [hold.hold.id for hold in ledger().holds()] == [run.id]
         gateway.drain(30)
     assert run.report.credits_consumed == 30
@@ -212,7 +213,8 @@ def test_one_guard_nested_in_itself(gateway):
             inner.record(1)
         assert current_run() is outer
         outer.record(2)
-    assert current_run() is None
+    with pytest.raises(LookupError):
+        current_run()
     assert (inner.report.credits_consumed, outer.report.credits_consumed) == (1, 2)
     assert inner.report.run_id != outer.report.run_id
     assert inner.report.overlapping_runs == 1
@@ -227,7 +229,8 @@ def test_a_guard_left_in_another_thread_than_it_was_entered_in(gateway):
     thread.start()
     thread.join()
     assert run.report.outcome == "succeeded"
-    assert current_run() is None
+    with pytest.raises(LookupError):
+        current_run()
 
 
 def test_jobs_that_fit_one_by_one_but_not_together(gateway):
@@ -306,7 +309,13 @@ with guard("parent", budget=80) as run:
     else:
         os.waitpid(pid, 0)
         with guard("another", budget=40): pass
-print("child" if pid == 0 else "parent", run.report and run.report.outcome)
+if pid:
+    print("parent", run.report.outcome)
+else:
+    try:
+        run.report
+    except RuntimeError:
+        print("child None")
 """
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=30)
     assert sorted(done.stdout.split("\n")) == ["", "child None", "parent succeeded"], done.stderr
@@ -336,8 +345,8 @@ with guard("parent", budget=80):
 
 def test_a_run_that_vanished_gives_its_hold_back(gateway, tmp_path):
     """An interrupt between the admission and the block's first line, in a process that lives on."""
-    short_lived = SqliteLedger(str(tmp_path / "short.sqlite3"), ttl=0.3)
-    guard("vanishes", budget=80, ledger=short_lived).new_run().open()
+    short_lived = SqliteLedger(str(tmp_path / "short.sqlite3"))
+    guard("vanishes", budget=80, ledger=short_lived)._entry().__enter__()
     deadline = time.monotonic() + 5
     while short_lived.holds() and time.monotonic() < deadline:
         time.sleep(0.05)

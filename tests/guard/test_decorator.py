@@ -16,6 +16,15 @@ from creditguard import ConfigurationError, InsufficientCredits, current_run, gu
 from creditguard.ledgers import open_ledger
 
 
+def nowhere():
+    """Whether this code runs outside of any guarded run."""
+    try:
+        current_run()
+    except LookupError:
+        return True
+    return False
+
+
 @guard(budget=lambda rows, each=2: each * len(rows))
 def plain(rows: list[int], each: int = 2) -> int:
     """Its doc."""
@@ -138,7 +147,7 @@ def test_a_generator_is_guarded_from_its_first_item_until_its_end(gateway, event
     assert events.names == []
     assert next(items) == 0
     assert events.names == ["admitted"]
-    assert current_run() is None
+    assert nowhere()
     assert items.send("a") == 1
     assert items.send("b") == 2
     with pytest.raises(StopIteration) as stop:
@@ -224,7 +233,7 @@ def test_an_async_generator_that_is_closed_half_way_settles_once(gateway, events
     async def main():
         async with contextlib.aclosing(async_generator(10)) as items:
             async for number in items:
-                assert current_run() is None
+                assert nowhere()
                 if number == 1:
                     break
 
@@ -328,5 +337,5 @@ def test_wrong_uses_are_told():
 @pytest.mark.parametrize("engine", ["airflow", "prefect"])
 def test_around_a_task_object_the_order_is_refused(engine):
     task = type("Task", (), {"__module__": f"{engine}.tasks", "__call__": lambda self: None})()
-    with pytest.raises(TypeError, match=r"@task .* over @guard"):
+    with pytest.raises(TypeError, match=r"@task over @guard"):
         guard(budget=1)(task)

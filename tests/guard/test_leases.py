@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from creditguard import guard
-from creditguard.engine.leases import Leases
+from creditguard.errors import LedgerUnavailable
 from creditguard.ledgers.sqlite import SqliteLedger
-from creditguard.rules.values import Hold
 
 
 @pytest.fixture
 def ledger(tmp_path):
-    ledger = SqliteLedger(str(tmp_path / "leases.db"), ttl=0.15)
+    ledger = SqliteLedger(str(tmp_path / "leases.db"), ttl=1.5)
     yield ledger
     ledger.close()
 
@@ -37,34 +37,48 @@ class Slow:
         return grant
 
 
-class Run:
-    lost = 0
-
-    def on_lost(self, error):
-        self.lost += 1
-
-
 @pytest.mark.parametrize("slow", [{"before": 0.4}, {"after": 0.4}])
-def test_a_reservation_on_its_way_is_not_taken_for_lost_by_a_renewal(ledger, slow):
-    leases, run, other = Leases(Slow(ledger, **slow)), Run(), Run()
-    leases.when_lost("other", other.on_lost)
-    leases.when_lost("slow", run.on_lost)
-    assert leases.reserve(Hold("slow", "acct", 1, "job"), available=100, mark=None).admitted
-    threading.Event().wait(0.4)
-    assert [hold.hold.id for hold in ledger.holds()] == ["slow"]
-    assert ledger.sweep("acct") == 0
-    assert run.lost == 0
-    leases.release("slow")
+def test_a_reservation_on_its_way_is_not_taken_for_lost_by_a_renewal(ledger, slow, credit_gateway):
+    slowly = Slow(ledger, **slow)
+    with guard("other", budget=1, ledger=slowly), guard("slow", budget=1, ledger=slowly) as run:
+        threading.Event().wait(0.8)
+        assert [hold.hold.job for hold in ledger.holds()] == ["other", "slow"]
+        assert not ledger.sweep(run.account)
+        assert not run.lease_lost
 
 
-def test_a_hold_that_was_taken_away_is_told_once(ledger):
-    leases, run = Leases(ledger), Run()
-    leases.when_lost("taken", run.on_lost)
-    leases.reserve(Hold("taken", "acct", 1, "job"), available=100, mark=None)
-    ledger.release("taken")
-    threading.Event().wait(0.5)
-    assert run.lost == 1
-    leases.release("taken")
+def test_a_hold_that_was_taken_away_is_told_once(ledger, credit_gateway, events):
+    with guard("taken", budget=1, ledger=ledger) as run:
+        ledger.release(run.id)
+        threading.Event().wait(1.0)
+        assert run.lease_lost
+    assert events.names == ["admitted", "lease_lost", "finished"]
+
+
+def test_what_could_not_be_given_back_is_given_back_later(ledger, credit_gateway, events):
+    """The ledger fails as the run ends; other holds of the process live on meanwhile."""
+
+    class Failing(Slow):
+        fails = 2
+
+        def settle(self, *args):
+            if self.fails:
+                self.fails -= 1
+                raise LedgerUnavailable("is busy", "sqlite")
+            self.ledger.settle(*args)
+
+    failing = Failing(ledger)
+    with guard("other", budget=1, ledger=failing) as other:
+        with guard("ends", budget=1, ledger=failing):
+            pass
+        assert [hold.hold.job for hold in ledger.holds()] == ["other", "ends"]
+        deadline = time.monotonic() + 10
+        while len(ledger.holds()) > 1 and time.monotonic() < deadline:
+            time.sleep(0.01)
+        assert [hold.hold.job for hold in ledger.holds()] == ["other"]
+        assert not other.lease_lost
+    assert [report["job"] for report in ledger.history()] == ["other", "ends"]
+    assert "ledger_unavailable" in events.names
 
 
 def test_short_runs_in_many_threads_lose_nothing(credit_gateway, tmp_path):

@@ -11,7 +11,8 @@ import threading
 import time
 from typing import Any
 
-from creditguard.ledgers.postgres import PostgresLedger
+from ledger_world import ledger_at
+
 from creditguard.ledgers.sqlite import SqliteLedger
 from creditguard.process.identity import this_process
 from creditguard.rules.values import Hold
@@ -19,11 +20,7 @@ from creditguard.rules.values import Hold
 
 class Verbs:
     def __init__(self, url: str, ttl: float) -> None:
-        self.ledger: SqliteLedger | PostgresLedger
-        if url.startswith("sqlite"):
-            self.ledger = SqliteLedger(url.removeprefix("sqlite:///"), ttl=ttl)
-        else:
-            self.ledger = PostgresLedger(url, ttl=ttl)
+        self.ledger = ledger_at(url, ttl=ttl)
         self._held: list[str] = []
 
     def pid(self) -> int:
@@ -51,7 +48,7 @@ class Verbs:
         return self.ledger.release(run)
 
     def sweep(self, account: str = "a") -> int:
-        return self.ledger.sweep(account)
+        return len(self.ledger.sweep(account))
 
     def freeze(self) -> None:
         from freezegun import freeze_time
@@ -65,7 +62,7 @@ class Verbs:
     def transaction(self) -> None:
         """Stay in the middle of a verb that writes, holding every lock there is, until killed."""
         assert isinstance(self.ledger, SqliteLedger)
-        with self.ledger._writing():
+        with self.ledger._writing:
             print("null", flush=True)
             time.sleep(3600)
 

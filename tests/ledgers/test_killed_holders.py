@@ -34,12 +34,12 @@ def test_whoever_comes_after_a_killed_holder_is_admitted_at_once(
     for attempt in range(3):
         agent = agents(backend.url)
         assert agent.ask("reserve", run=f"theirs-{attempt}", amount=80, available=120)
-        assert not admitted(ledger)
+        assert not admitted(ledger, f"mine-{attempt}")
         agent.kill()
         start = time.monotonic()
-        assert admitted(ledger)
+        assert admitted(ledger, f"mine-{attempt}")
         assert time.monotonic() - start < 1.0
-        ledger.release("mine")
+        ledger.release(f"mine-{attempt}")
     mark = ledger.mark("a")
     assert (mark.admitted, mark.released) == (480, 480)
 
@@ -135,7 +135,7 @@ def test_a_process_killed_in_the_middle_of_a_verb_leaves_nothing_behind(
         agent.kill()
         assert in_balance(backend.url)
         time.sleep(0.02)  # a server may just be doing what the dead one asked for
-        assert ledger.sweep("a") <= 1
+        assert len(ledger.sweep("a")) <= 1
     mark = ledger.mark("a")
     assert mark == Mark(mark.admitted, mark.admitted, mark.admitted, mark.admitted)
 
@@ -146,5 +146,5 @@ def test_what_ended_cleanly_leaves_nothing_to_sweep(backend: Backend, ledger: An
     agent.ask("release", run="theirs")
     agent.ask("close")
     agent.kill()
-    assert ledger.sweep("a") == 0
+    assert len(ledger.sweep("a")) == 0
     assert admitted(ledger)

@@ -198,12 +198,12 @@ def test_a_renewal_that_is_under_way_is_waited_for_and_spares_the_hold(url: str)
     with ledger_at(url, ttl=0.1) as ledger, psycopg.connect(url) as renewing, ThreadPoolExecutor(1) as pool:
         ledger.reserve(hold(), OWNER, available=None, mark=None)
         time.sleep(0.15)
-        renewing.execute("UPDATE creditguard.owners SET lease_ends = now() + interval '1 minute'")
+        renewing.execute("UPDATE creditguard.owners SET lease_ends = now() + interval '1 minute', ttl = 60")
         sweeping = pool.submit(ledger.sweep, "a")
         time.sleep(0.2)
         assert not sweeping.done()
         renewing.commit()
-        assert sweeping.result() == 0
+        assert list(sweeping.result()) == []
         assert len(ledger.holds()) == 1
 
 
@@ -338,15 +338,19 @@ def test_versions_of_the_schema(url: str, server: Server, monkeypatch: pytest.Mo
     with ledger_at(url) as ledger:
         ledger.reserve(hold(), OWNER, available=None, mark=None)
     present = postgres_sql.MIGRATIONS
-    migrations = (*present, "ALTER TABLE creditguard.holds ADD COLUMN note text")
-    monkeypatch.setattr(postgres_sql, "MIGRATIONS", (*present, "CREATE TABLE creditguard.extra (x int); nonsense"))
+    migrations = (*present, ("ALTER TABLE creditguard.holds ADD COLUMN note text",))
+    monkeypatch.setattr(postgres_sql, "MIGRATIONS", (*present, ("CREATE TABLE creditguard.extra (x int); nonsense",)))
     assert "syntax error" in failure(url)
     monkeypatch.setattr(postgres_sql, "MIGRATIONS", migrations)
     with ledger_at(url) as ledger:
         assert ledger.mark("a").started == 1
-    assert server.execute("SELECT value FROM creditguard.meta") == [(str(len(migrations)),)]
+    found = dict(server.execute("SELECT key, value FROM creditguard.meta"))
+    assert found == {"schema_version": "1", "level": str(len(migrations))}
     monkeypatch.setattr(postgres_sql, "MIGRATIONS", present)
-    assert f"newer creditguard (schema {len(migrations)}): upgrade creditguard here" in failure(url)
+    with ledger_at(url) as ledger:
+        assert ledger.mark("a").started == 1, "what an older program can live with does not shut it out"
+    server.execute("UPDATE creditguard.meta SET value = 2 WHERE key = 'schema_version'")
+    assert "newer creditguard (schema 2): upgrade creditguard here" in failure(url)
 
 
 def test_a_schema_that_is_dropped_under_us_is_an_error_and_then_made_anew(url: str, server: Server) -> None:
@@ -370,16 +374,15 @@ def test_nothing_outlives_a_transaction(url: str, server: Server) -> None:
         for number in range(7):
             ledger.settle(str(number), "a", {})
         ledger.recent("a", max_age=1, claim=1)
-        with ledger._turns.take() as turn:
-            connection = turn.connection
-            assert connection
-            assert connection.ask("SELECT name FROM pg_prepared_statements", {}) == []
-            assert connection.ask("SELECT pid FROM pg_locks WHERE locktype = 'advisory'", {}) == []
-            assert connection.ask("SELECT * FROM pg_listening_channels()", {}) == []
-            # The level of a transaction is set anew for each, though it stays in this list.
-            changed = "SELECT name FROM pg_settings WHERE source = 'session' AND name <> 'transaction_isolation'"
-            assert connection.ask(changed, {}) == []
-            assert connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+        connection = ledger._connection
+        assert connection
+        assert connection.ask("SELECT name FROM pg_prepared_statements") == []
+        assert connection.ask("SELECT pid FROM pg_locks WHERE locktype = 'advisory'") == []
+        assert connection.ask("SELECT * FROM pg_listening_channels()") == []
+        # The level of a transaction is set anew for each, though it stays in this list.
+        changed = "SELECT name FROM pg_settings WHERE source = 'session' AND name <> 'transaction_isolation'"
+        assert connection.ask(changed) == []
+        assert connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
 
 
 def test_a_lost_answer_changes_nothing(url: str) -> None:
@@ -388,8 +391,16 @@ def test_a_lost_answer_changes_nothing(url: str) -> None:
         twice = [ledger.reserve(hold(), OWNER, available=80, mark=Mark()) for _ in range(2)]
         assert twice[0] == twice[1]
         asked = {"account": "a", "max_age": 60, "claim": 5, "claimant": "me"}
-        assert [len(ledger._ask(ledger._statements.claim, asked)) for _ in range(2)] == [1, 1]
-        assert ledger._ask(ledger._statements.claim, {**asked, "claimant": "other"}) == []
+
+        def claim(**who: str) -> bool:
+            return bool(ledger._ask(postgres._CLAIM, {**asked, **who}, lambda found: found[0][0]))
+
+        assert [claim(), claim(), claim(claimant="other")] == [True, True, False]
+        extended = {"run_id": "one", "by": 20, "name": "this", "available": 100, "released": 0}
+        for _ in range(2):
+            assert ledger._ask(postgres._EXTEND, extended, lambda found: found) == [(True, 80, False)]
+        ledger.shrink("one", 80)
+        ledger.shrink("one", 80)
         for _ in range(2):
             ledger.settle("one", "a", {"n": 1})
-        assert ledger.mark("a") == Mark(80, 80, 1, 1)
+        assert ledger.mark("a") == Mark(100, 100, 1, 1)

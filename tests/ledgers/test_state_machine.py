@@ -35,10 +35,15 @@ class Account:
     released: int = 0
     started: int = 0
     ended: int = 0
+    lagging: bool = False
     holds: dict[str, tuple[Owner, int]] = field(default_factory=dict)
+    budgets: dict[str, int] = field(default_factory=dict)
 
     def mark(self) -> Mark:
-        return Mark(self.admitted, self.released, self.started, self.ended)
+        return Mark(self.admitted, self.released, self.started, self.ended, self.lagging)
+
+    def held(self, mark: Mark | None) -> int:
+        return self.admitted - (mark or self).released
 
     def free(self, run: str) -> None:
         _, amount = self.holds.pop(run)
@@ -55,7 +60,9 @@ class Model:
     lease_ends: dict[str, float] = field(default_factory=dict)
     lapsed: set[str] = field(default_factory=set)
     """Live holds that have been through a lapse of their owner's lease."""
-    reports: dict[str, int] = field(default_factory=dict)
+    reports: dict[str, int | str] = field(default_factory=dict)
+    released: set[str] = field(default_factory=set)
+    """Runs that were released, whether they had a hold or not: their reservations come too late."""
     dead: set[str] = field(default_factory=set)
 
     def account_of(self, run: str) -> Account | None:
@@ -74,17 +81,38 @@ class Model:
         self, run: str, name: str, amount: int, owner: Owner, available: int | None, mark: Mark | None
     ) -> Grant:
         account = self.accounts[name]
-        held = account.admitted - (mark or account).released
+        held = account.held(mark)
         if run in account.holds:
             return Grant(admitted=True, held_by_others=held - account.holds[run][1])
-        if run in self.reports or (available is not None and available - held < amount):
+        if run in self.reports or run in self.released or (available is not None and available - held < amount):
             return Grant(admitted=False, held_by_others=held)
         self.renew_lease(owner)
         self.lapsed.discard(run)
         account.holds[run] = (owner, amount)
+        account.budgets[run] = amount
         account.admitted += amount
         account.started += 1
         return Grant(admitted=True, held_by_others=held)
+
+    def extend(self, run: str, by: int, available: int | None, mark: Mark | None) -> Grant:
+        account = self.account_of(run)
+        if account is None:
+            return Grant(admitted=False, held_by_others=0, missing=True)
+        held = account.held(mark)
+        if available is not None and available - held < by:
+            return Grant(admitted=False, held_by_others=held)
+        owner, amount = account.holds[run]
+        account.holds[run] = (owner, amount + by)
+        account.budgets[run] += by
+        account.admitted += by
+        return Grant(admitted=True, held_by_others=held)
+
+    def shrink(self, run: str, to: int) -> None:
+        account = self.account_of(run)
+        if account and not account.lagging and to < account.holds[run][1]:
+            owner, amount = account.holds[run]
+            account.holds[run] = (owner, to)
+            account.released += amount - to
 
     def end(self, run: str) -> bool:
         account = self.account_of(run)
@@ -92,12 +120,13 @@ class Model:
             account.free(run)
         return account is not None
 
-    def sweep(self, name: str) -> int:
+    def sweep(self, name: str) -> set[str]:
         account = self.accounts[name]
         doomed = [run for run, (owner, _) in account.holds.items() if owner.id in self.dead or self.over(owner)]
         for run in doomed:
             account.free(run)
-        return len(doomed)
+            self.reports[run] = "abandoned"
+        return set(doomed)
 
     def renew(self, owner: Owner, runs: set[str]) -> set[str]:
         holds = {run for account in self.accounts.values() for run, (of, _) in account.holds.items() if of == owner}
@@ -138,32 +167,59 @@ class LedgerMachine(RuleBasedStateMachine):
         other = self.model.account_of(run)
         if other and other is not self.model.accounts[account]:
             return  # no run changes its account
-        marks = [mark for of, mark in self.marks if of == account]
-        mark = marks[-back] if 0 < back <= len(marks) else None
+        mark = self.mark_from(account, back)
         grant = self.ledger.reserve(
-            Hold(self.prefix + run, self.prefix + account, amount, "job"),
+            Hold(self.prefix + run, self.prefix + account, amount, self.prefix, balance=amount * 2),
             self.owners[owner],
             available=available,
             mark=mark,
         )
         assert grant == self.model.reserve(run, account, amount, self.owners[owner], available, mark)
 
+    def mark_from(self, account: str, back: int) -> Mark | None:
+        marks = [mark for of, mark in self.marks if of == account]
+        return marks[-back] if 0 < back <= len(marks) else None
+
+    @rule(run=RUNS, by=AMOUNTS, available=AVAILABLE, back=st.integers(0, 4))
+    def extend(self, run: str, by: int, available: int | None, back: int) -> None:
+        mark = self.mark_from("a" if self.model.account_of(run) is self.model.accounts["a"] else "b", back)
+        grant = self.ledger.extend(self.prefix + run, by, available=available, mark=mark)
+        assert grant == self.model.extend(run, by, available, mark)
+
+    @rule(run=RUNS, to=AMOUNTS, times=st.integers(1, 2))
+    def shrink(self, run: str, to: int, times: int) -> None:
+        for _ in range(times):
+            self.ledger.shrink(self.prefix + run, to)
+        self.model.shrink(run, to)
+
+    @rule(account=ACCOUNTS, lagging=st.booleans())
+    def set_lagging(self, account: str, lagging: bool) -> None:
+        self.ledger.set_lagging(self.prefix + account, lagging)
+        self.model.accounts[account].lagging = lagging
+
     @rule(run=RUNS)
     def release(self, run: str) -> None:
         assert self.ledger.release(self.prefix + run) == self.model.end(run)
+        self.model.released.add(run)
 
     @rule(run=RUNS, account=ACCOUNTS, number=st.integers(0, 99))
     def settle(self, run: str, account: str, number: int) -> None:
         holder = self.model.account_of(run)
         if holder:
             account = "a" if holder is self.model.accounts["a"] else "b"
-        self.ledger.settle(self.prefix + run, self.prefix + account, {"n": number, "job": self.prefix})
+        self.ledger.settle(
+            self.prefix + run,
+            self.prefix + account,
+            {"n": number, "job": self.prefix, "run_id": self.prefix + run, "outcome": ""},
+        )
         self.model.end(run)
-        self.model.reports.setdefault(run, number)
+        if self.model.reports.get(run, "abandoned") == "abandoned":
+            self.model.reports[run] = number
 
     @rule(account=ACCOUNTS)
     def sweep(self, account: str) -> None:
-        assert self.ledger.sweep(self.prefix + account) == self.model.sweep(account)
+        freed = {live.hold.id for live in self.ledger.sweep(self.prefix + account)}
+        assert freed == {self.prefix + run for run in self.model.sweep(account)}
 
     @rule(owner=OWNERS, runs=st.sets(RUNS))
     def renew(self, owner: int, runs: set[str]) -> None:
@@ -190,8 +246,12 @@ class LedgerMachine(RuleBasedStateMachine):
         if not hasattr(self, "ledger"):
             return
         for name, account in self.model.accounts.items():
-            live = {hold.hold.id: (hold.owner, hold.hold.amount) for hold in self.ledger.holds(self.prefix + name)}
+            holds = self.ledger.holds(self.prefix + name)
+            live = {hold.hold.id: (hold.owner, hold.hold.amount) for hold in holds}
             assert live == {self.prefix + run: held for run, held in account.holds.items()}
+            assert {hold.hold.id: hold.budget for hold in holds} == {
+                self.prefix + run: account.budgets[run] for run in account.holds
+            }
             mark = self.ledger.mark(self.prefix + name)
             assert mark == account.mark()
             assert mark.admitted - mark.released == sum(amount for _, amount in live.values())
@@ -201,7 +261,9 @@ class LedgerMachine(RuleBasedStateMachine):
     @invariant()
     def reports_are_the_models(self) -> None:
         reports = self.ledger.history(job=self.prefix, limit=100)
-        assert sorted(report["n"] for report in reports) == sorted(self.model.reports.values())
+        found = {str(report["run_id"]): report.get("n", report["outcome"]) for report in reports}
+        assert found == {self.prefix + run: said for run, said in self.model.reports.items()}
+        assert [*self.ledger.runs(job=self.prefix)] == [*reversed(reports)]
 
 
 @contextmanager

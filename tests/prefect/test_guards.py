@@ -29,7 +29,8 @@ def flow_run_id(state: State) -> str:
     return str(state.state_details.flow_run_id)
 
 
-def test_a_guarded_flow_logs_reports_and_tells_prefect(api, gateway):
+@pytest.mark.parametrize("guard", [guard, creditguard.guard])
+def test_a_guarded_flow_logs_reports_and_tells_prefect(api, gateway, guard):
     @flow(name="nightly")
     def nightly() -> None:
         with guard("nightly-enrich", budget=50, labels={"team": "catalogue"}) as run:
@@ -75,10 +76,10 @@ def test_a_guarded_flow_logs_reports_and_tells_prefect(api, gateway):
     assert related["flow"].startswith("prefect.flow.")
 
 
-def test_the_plain_guard_logs_to_the_runs_log(api, gateway):
+def test_the_watch_logs_to_the_runs_log(api, gateway):
     @flow
     def plain() -> None:
-        with creditguard.guard("plain", budget=5, watch=0.1, thresholds=(0.5,), min_interval=0.1) as run:
+        with creditguard.guard(budget=5, watch=0.1, thresholds=(0.5,), min_interval=0.1) as run:
             gateway.drain(4)
             run.record(4)
 
@@ -110,7 +111,8 @@ def test_what_to_do_about_an_overrun_is_a_choice(api, gateway, on_overrun):
     assert artifact["table"]["over_budget"] is True
 
 
-def test_a_guarded_task_carries_the_labels_of_its_task_run(api, gateway):
+@pytest.mark.parametrize("guard", [guard, creditguard.guard])
+def test_a_guarded_task_carries_the_labels_of_its_task_run(api, gateway, guard):
     @task(name="enrich")
     @guard(budget=lambda rows: 2 * len(rows))
     def enrich(rows: list[int]) -> int:
@@ -170,7 +172,7 @@ def test_a_task_outside_of_any_flow(api, gateway):
     @task(name="lonely")
     @guard(budget=5)
     def lonely() -> dict[str, Any]:
-        return dict(current_run()._plan.labels)
+        return dict(current_run()._life.plan.labels)
 
     labels = lonely()
     assert labels["task"] == "lonely"
@@ -300,7 +302,9 @@ def test_events_of_another_thread_reach_the_run_log(api, gateway, ledger):
     @flow
     def main() -> None:
         with guard("suspended", budget=5) as run:
-            thread = threading.Thread(target=run._on_lease_lost, args=(LeaseLost("the hold lapsed", "sqlite", run.id),))
+            thread = threading.Thread(
+                target=run._life.lease_lost, args=(LeaseLost("the hold lapsed", "sqlite", run.id),)
+            )
             thread.start()
             thread.join()
 

@@ -1,71 +1,78 @@
-"""Readings of a scripted server: in a thread, under asyncio and under trio."""
+"""Readings of a scripted server: from the main thread, and from another one as the engine does it."""
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
 import logging
 import os
 import ssl
 import sys
+import threading
 import time
-import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
-import trio
 import trustme
 
 from creditguard.errors import BalanceUnavailable
 from creditguard.rules.values import Balance
-from creditguard.sources import connection, retries
+from creditguard.sources import retries, transport
 from creditguard.sources.apimall import ApiMall
 
 sys.path.append(str(Path(__file__).parent))  # pytest's importlib mode has no imports between test files otherwise
 
-from scripted_server import KEY, Act, Server, balance
-
-SLACK = 0.4
-"""Seconds by which a busy test machine may be late."""
+from renderers import showing
+from scripted_server import KEY, SLACK, Act, Server, balance
 
 
 def _secret_keeping(error: BaseException) -> None:
     """The key is nowhere in the error: not in its words, nor in what it came from, nor in the frames it went through."""
-    shown = traceback.TracebackException.from_exception(error, capture_locals=True)
-    for text in (str(error), repr(error), repr(error.args), *shown.format()):
+    for text in (str(error), repr(error), repr(error.args)):
         assert KEY not in text
-    link: BaseException | None = error
-    while link is not None:
-        assert type(link).__module__.partition(".")[0] not in {"httpx", "httpcore", "anyio", "h11", "ssl"}
-        link = link.__cause__ or link.__context__
+    assert showing(error, KEY) == []
+    assert error.__cause__ is None
+    assert error.__context__ is None
 
 
 class Reader:
-    """Reads a source in one of three ways."""
+    """Reads a source in the main thread, where each request has a thread of its own, or in another, which may send it."""
 
-    def __init__(self, way: str) -> None:
-        self.way = way
+    def __init__(self, *, in_main: bool) -> None:
+        self._in_main = in_main
+
+    def run(self, function: Callable[..., Any], *args: Any) -> Any:
+        if self._in_main:
+            return function(*args)
+        outcome: list[Any] = []
+        failures: list[BaseException] = []
+
+        def work() -> None:
+            try:
+                outcome.append(function(*args))
+            except BaseException as error:
+                failures.append(error)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        thread.join()
+        for error in failures:
+            raise error
+        return outcome[0]
 
     def __call__(self, source: ApiMall, timeout: float = 5.0) -> Balance:
-        if self.way == "sync":
-            return source.read(timeout)
-        if self.way == "asyncio":
-            return asyncio.run(source.aread(timeout))
-        return trio.run(source.aread, timeout)
+        return self.run(source.read, timeout)
 
     def twice(self, source: ApiMall, between: Callable[[], None] = lambda: None) -> list[Balance]:
-        """Two readings of one process, or of one event loop."""
+        """Two readings of one thread."""
 
-        async def both() -> list[Balance]:
-            first = await source.aread(5)
-            between()
-            return [first, await source.aread(5)]
-
-        if self.way == "sync":
+        def both() -> list[Balance]:
             first = source.read(5)
             between()
             return [first, source.read(5)]
-        return asyncio.run(both()) if self.way == "asyncio" else trio.run(both)
+
+        return self.run(both)
 
     def fails(self, source: ApiMall, kind: type[BalanceUnavailable], timeout: float = 5.0) -> BalanceUnavailable:
         """The error of a reading, which must be of just that kind, come in time, and keep the key to itself."""
@@ -79,9 +86,14 @@ class Reader:
         return caught.value
 
 
-@pytest.fixture(params=["sync", "asyncio", "trio"])
+@pytest.fixture(params=["main", "thread"])
 def read(request: pytest.FixtureRequest) -> Reader:
-    return Reader(request.param)
+    return Reader(in_main=request.param == "main")
+
+
+@pytest.fixture
+def in_thread() -> Reader:
+    return Reader(in_main=False)
 
 
 @pytest.fixture(scope="session")
@@ -91,21 +103,19 @@ def authority() -> trustme.CA:
 
 @pytest.fixture
 def make_server(authority: trustme.CA) -> Iterator[Callable[..., Server]]:
-    servers: list[Server] = []
+    with contextlib.ExitStack() as stack:
 
-    def make(*script: Act, tls: str | None = None) -> Server:
-        context = None
-        if tls:
-            context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-            authority.issue_cert(tls).configure_cert(context)
-        server = Server(context)
-        server.script = list(script)
-        servers.append(server)
-        return server
+        def make(*script: Act, tls: str | None = None, host: str = "127.0.0.1") -> Server:
+            context = None
+            if tls:
+                context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+                authority.issue_cert(tls).configure_cert(context)
+            server = Server(context, host)
+            server.script = list(script)
+            stack.callback(server.close)
+            return server
 
-    yield make
-    for server in servers:
-        server.close()
+        yield make
 
 
 @pytest.fixture
@@ -126,10 +136,9 @@ def _fresh_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
         if name.lower().endswith("_proxy") or name.startswith("SSL_CERT_"):
             monkeypatch.delenv(name)
     monkeypatch.setattr(retries, "PAUSE", 0.02)
-    process = connection._Process()
-    monkeypatch.setattr(connection, "_process", process)
+    transport.close()
     yield
-    process.close()
+    transport.close()
 
 
 @pytest.fixture(autouse=True)
@@ -137,8 +146,9 @@ def _nothing_told(caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture
     """Whatever a test does, at the most talkative level the key is not logged, and no request is logged above DEBUG."""
     caplog.set_level(logging.DEBUG)
     yield
-    assert KEY not in caplog.text
-    assert not [record for record in caplog.records if record.levelno > logging.DEBUG]
+    records = caplog.get_records("call")
+    assert not [record for record in records if KEY in record.getMessage()]
+    assert not [record for record in records if record.levelno > logging.DEBUG]
     written = capfd.readouterr()
     assert not written.out
     assert not written.err

@@ -11,6 +11,8 @@ import time
 from collections.abc import Callable
 
 KEY = "sk-0123456789abcdef0123456789abcdef0123456789abcdef"
+SLACK = 0.4
+"""Seconds by which a busy test machine may be late."""
 Act = bytes | Callable[[socket.socket, bytes], None]
 
 
@@ -39,6 +41,7 @@ class Server:
         self.script: list[Act] = []
         self.requests: list[bytes] = []
         self.connections = 0
+        self.ended = 0
         self._context = context
         self._lock = threading.Lock()
         self._open: list[socket.socket] = []
@@ -64,6 +67,7 @@ class Server:
 
     def _serve(self, client: socket.socket) -> None:
         with contextlib.suppress(OSError), contextlib.ExitStack() as stack:
+            stack.callback(self._end)
             stack.callback(client.close)
             if self._context:
                 client = self._context.wrap_socket(client, server_side=True)
@@ -84,6 +88,10 @@ class Server:
                     act(client, request)
                 else:
                     client.sendall(act)
+
+    def _end(self) -> None:
+        with self._lock:
+            self.ended += 1
 
     def close(self) -> None:
         with contextlib.suppress(OSError):
@@ -106,6 +114,15 @@ def drip(data: bytes, every: float = 0.02) -> Act:
             time.sleep(every)
 
     return act
+
+
+def chunked(data: bytes, size: int = 16) -> bytes:
+    """The answer as it would come in chunks."""
+    head, _, body = data.partition(b"\r\n\r\n")
+    lines = [line for line in head.split(b"\r\n") if not line.startswith(b"Content-Length")]
+    parts = [body[start : start + size] for start in range(0, len(body), size)]
+    framed = b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in [*parts, b""])
+    return b"\r\n".join([*lines, b"Transfer-Encoding: chunked", b"", b""]) + framed
 
 
 def hang_up(client: socket.socket, _: bytes) -> None:

@@ -6,13 +6,15 @@ import pickle
 import subprocess
 import sys
 
+import httpx
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from creditguard.errors import ConfigurationError
 from creditguard.sources.apimall import ApiMall
-from creditguard.sources.apimall_wire import check_base_url, check_key
+from creditguard.sources.apimall_checks import check_base_url, check_key
+from creditguard.sources.secret import Secret
 
 
 @pytest.mark.parametrize("key", ["sk-0123456789abcdef", "k", "a+b/c==", "~!@#$%^&*()"])
@@ -79,7 +81,7 @@ def test_a_url_comes_in_its_plain_form(given_url, url):
         ("http://gateway.apimall.ai", "https://"),
         ("http://127.0.0.1.evil.example", "https://"),
         ("http://127.1", "https://"),
-        ("http://127.0.0.256", "https://"),
+        ("http://127.0.0.256", "host"),
         ("http://localhost.evil.example", "https://"),
         ("http://[::ffff:127.0.0.1]", "https://"),
         ("http://0.0.0.0", "https://"),
@@ -96,6 +98,8 @@ def test_a_url_comes_in_its_plain_form(given_url, url):
         ("https://:443", "host"),
         ("https://a..b", "host"),
         ("https://a%20b", "host"),
+        ("https://256.1.1.1", "host"),
+        (f"https://{'x' * 64}.example", "host"),
         ("https://[::1", "host"),
         ("https://[hunter2]", "host"),
         ("https://[fe80::1%25eth0]", "host"),
@@ -115,6 +119,15 @@ def test_a_url_that_cannot_be_used_is_refused_and_not_quoted(url, why):
     assert str(caught.value).startswith("MY_URL ")
     assert "hunter2" not in repr(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@given(st.from_regex(r"https://[a-z0-9.:_\[\]-]{1,20}(/[!-~]{0,10})?", fullmatch=True))
+def test_httpx_takes_any_url_that_is_taken(url):
+    try:
+        plain = check_base_url(url)
+    except ConfigurationError:
+        return
+    assert httpx.URL(plain).host in plain
 
 
 @given(st.text())
@@ -142,6 +155,7 @@ def test_the_account_is_one_per_gateway_and_key_and_tells_neither():
     assert len(source.account) == 12
     assert int(source.account, 16) >= 0
     assert "sk-secret" not in repr(source) + str(vars(source))
+    assert source.account == ApiMall(Secret("sk-secret")).account
 
 
 def test_a_source_can_be_sent_to_another_process():
@@ -153,7 +167,7 @@ def test_a_source_can_be_sent_to_another_process():
 def test_making_a_source_loads_no_http_client():
     code = (
         "import sys; from creditguard.sources.apimall import ApiMall; ApiMall('sk-secret')\n"
-        "print(sorted({'httpx', 'httpcore', 'anyio', 'asyncio', 'ssl', 'socket', 'email'} & set(sys.modules)))"
+        "print(sorted({'httpx', 'httpcore', 'asyncio', 'ssl', 'socket', 'email', 'urllib.request'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"

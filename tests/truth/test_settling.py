@@ -41,9 +41,10 @@ def test_the_hold_lasts_until_then(gateway, submit, monkeypatch):
     gateway.lag(3)
     with guard("nightly", budget=50, settle="stable:5") as run:
         submit(24)
-        read = run._ports.readings.read
+        source = run._life.parts.readings.source
+        read = type(source).read
         monkeypatch.setattr(
-            run._ports.readings, "read", lambda **how: (held.append(len(ledger.holds())), read(**how))[1]
+            type(source), "read", lambda self, timeout: (held.append(len(ledger.holds())), read(self, timeout))[1]
         )
     assert held == [1] * 5
     assert ledger.holds() == []

@@ -99,7 +99,7 @@ def test_a_synchronous_job_without_checkpoints_is_told(gateway):
     assert time.monotonic() - started < WATCH + GRACE
     ((error, thread),) = told
     assert isinstance(error, BudgetExceeded)
-    assert thread == "creditguard-attendant"
+    assert thread == "creditguard"
     assert (run.report.outcome, run.report.stopped, run.report.over_budget) == ("succeeded", True, True)
     after = []
     run.on_overrun(after.append)

@@ -12,11 +12,11 @@ from decimal import Decimal
 import pytest
 
 from creditguard import Balance, ConfigurationError, current_run, guard
+from creditguard.engine.engine import engine
 from creditguard.ledgers.sqlite import SqliteLedger
-from creditguard.process.background import Attendant
 from creditguard.rules.spending import Spending
 
-from .conftest import WATCH, attendants, until
+from .conftest import WATCH, until
 
 
 class Source:
@@ -76,7 +76,7 @@ def test_over_budget_by_its_own_record_is_said_at_once_and_without_a_watch(gatew
         assert events.names == ["admitted"]
         run.record(1)
         run.record(1)
-        assert events.names == ["admitted", "overrun"]
+        assert until(lambda: events.names == ["admitted", "overrun"])
         assert run.burn_rate is None
         assert run.time_to_empty is None
         assert run.balance_now == 120
@@ -95,8 +95,8 @@ def test_the_forecast(gateway):
         assert run.time_to_empty is None
 
 
-def test_one_reading_serves_all_runs_and_one_thread_all_readings():
-    """1,000 watched runs: readings go by time and not by runs, and there is one thread."""
+def test_one_reading_serves_all_runs():
+    """1,000 watched runs: readings go by time and not by runs."""
     source = Source(1000)
     with ExitStack() as stack:
         many = guard(
@@ -108,7 +108,6 @@ def test_one_reading_serves_all_runs_and_one_thread_all_readings():
         time.sleep(10 * WATCH)
         reads, took = source.reads - reads, time.monotonic() - started
         assert 1 <= reads <= took / WATCH + 2
-        assert len(attendants()) == 1
         source.amounts = [990]
         assert until(lambda: all(run.balance_now == 990 for run in runs))
     assert runs[0].report.overlapping_runs == 999
@@ -172,9 +171,9 @@ def test_a_job_that_is_over_is_not_read_for(gateway):
 
 
 def test_a_run_that_vanished_is_not_read_for(gateway):
-    run = guard("nightly", budget=10, watch=WATCH, ledger="none").new_run()
-    run.open()
-    del run
+    entry = guard("nightly", budget=10, watch=WATCH, ledger="none")._entry()
+    entry.__enter__()
+    del entry
     reads = gateway.balance_reads
     time.sleep(4 * WATCH)
     assert gateway.balance_reads <= reads + 1
@@ -184,7 +183,7 @@ def test_a_forked_child_does_not_watch_for_its_parent(gateway):
     with guard("nightly", budget=10, watch=WATCH):
         pid = os.fork()
         if pid == 0:
-            os._exit(len(attendants()))
+            os._exit(len(engine().runs))
         assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
 
 
@@ -219,58 +218,3 @@ def test_decorated_jobs_are_watched_too(gateway, events):
 def test_what_the_watch_may_not_be(arguments, named):
     with pytest.raises(ConfigurationError, match=named):
         guard("nightly", budget=5, **arguments)
-
-
-# The attendant
-
-
-def test_the_attendant_comes_with_the_first_chore_and_goes_with_the_last():
-    attendant, done = Attendant(), []
-
-    def chore():
-        done.append(threading.current_thread())
-        return 0.01 if len(done) < 3 else None
-
-    attendant.add(chore, 0.01)
-    assert until(lambda: attendant._thread is None)
-    assert len(done) == 3
-    assert len(set(done)) == 1
-
-
-def test_a_chore_is_done_sooner_if_it_is_asked_for_again():
-    attendant, done = Attendant(), []
-    attendant.add(lambda: done.append(1), 30)
-    chore = attendant._entries[0].chore
-    attendant.add(chore, 0.01)
-    assert until(lambda: done == [1])
-    assert until(lambda: attendant._thread is None)
-
-
-def test_urgent_chores_are_done_first():
-    attendant, done, free = Attendant(), [], threading.Event()
-
-    def busy():
-        free.wait(5)
-
-    attendant.add(busy, 0)
-    attendant.add(lambda: done.append("reading"), 0.01)
-    attendant.add(lambda: done.append("lease"), 0.02, urgent=True)
-    time.sleep(0.05)
-    free.set()
-    assert until(lambda: len(done) == 2)
-    assert done == ["lease", "reading"]
-
-
-def test_a_chore_that_fails_does_not_end_the_others(caplog):
-    attendant, done = Attendant(), []
-
-    def broken():
-        raise RuntimeError("a bug")
-
-    attendant.add(broken, 0)
-    attendant.add(lambda: done.append(1), 0.02)
-    assert until(lambda: done == [1])
-    assert "a chore of the attendant failed" in caplog.text
-    attendant._entries.clear()
-    attendant._wake.set()
-    assert until(lambda: attendant._thread is None)

@@ -10,14 +10,35 @@ import pytest
 
 from creditguard.errors import InsufficientCredits, LedgerUnavailable, SourceError
 from creditguard.rules import events, flow
-from creditguard.rules.effects import Emit, Now, Publish, Read, Recent, Release, Reserve, Settle, Sleep, Sweep, TakeMark
+from creditguard.rules.effects import (
+    CutShort,
+    Deliver,
+    Emit,
+    Now,
+    Publish,
+    Read,
+    Recent,
+    Release,
+    Reserve,
+    Settle,
+    Sleep,
+    Sweep,
+    TakeMark,
+)
 from creditguard.rules.settling import Ending
-from creditguard.rules.values import Admission, Balance, Grant, Mark, Plan, Reading
+from creditguard.rules.values import Admission, Balance, Grant, Hold, LiveHold, Mark, Owner, Plan, Reading
 
 WHEN = datetime(2026, 1, 1, tzinfo=timezone.utc)
 PLAN = Plan("run-1", "nightly", "acct", "apimall", Decimal(80), labels={"team": "data"})
 MARK = Mark(admitted=100_000_000, released=100_000_000, started=3, ended=3)
 BUSY = Mark(admitted=180_000_000, released=100_000_000, started=4, ended=3)
+DEAD = LiveHold(
+    Hold("run-0", "acct", 30_000_000, "died", {"team": "data"}, 120_000_000),
+    Owner("o", "host", "boot", 7, "1"),
+    WHEN,
+    WHEN,
+    80_000_000,
+)
 DOWN = LedgerUnavailable("gone", "sqlite")
 UNREAD = SourceError("no answer", "req_9", 500)
 
@@ -39,10 +60,12 @@ def denied(held):
 
 
 class Walk:
-    """Sends each outcome into the flow, throws it if it is an exception, and keeps the effects that were asked for."""
+    """Sends each outcome into the flow, throws it if it is an exception, and keeps the effects that were asked for. What is
+    delivered to the caller is kept apart."""
 
     def __init__(self, generator, *outcomes):
         self.effects = []
+        self.delivered = []
         self.result = self.error = None
         try:
             effect = next(generator)
@@ -52,6 +75,9 @@ class Walk:
                     effect = generator.throw(outcome)
                 else:
                     effect = generator.send(outcome)
+                while isinstance(effect, Deliver):
+                    self.delivered.append((len(self.effects), effect.outcome))
+                    effect = generator.send(None)
         except StopIteration as stop:
             self.result = stop.value
         except BaseException as error:
@@ -70,18 +96,19 @@ class Walk:
 
 def test_what_fits_is_admitted_and_held():
     walk = Walk(flow.enter(PLAN), 1.0, reading(120), granted(), None, 2.0)
-    assert walk.effects[1:3] == [Read(marked=True), Reserve(PLAN.hold, 120_000_000, MARK)]
+    assert walk.effects[1:3] == [Read(marked=True), Reserve(replace(PLAN.hold, balance=120_000_000), 120_000_000, MARK)]
     assert walk.kinds == ["Now", "Read", "Reserve", "Emit", "Now"]
     assert walk.events[0].name == events.ADMITTED
     assert walk.events[0].fields["headroom"] == 120
+    assert walk.delivered == [(5, walk.result)]
     assert walk.result == Admission(
         PLAN, 2.0, balance(120), MARK, Decimal(0), headroom=Decimal(120), shortfall=Decimal(0)
     )
 
 
 def test_short_with_nobody_else_on_the_account_is_refused_at_once():
-    walk = Walk(flow.enter(PLAN), 1.0, reading(50), denied(0), None, True, 2.0)
-    assert walk.kinds == ["Now", "Read", "Reserve", "Emit", "Release", "Now"]
+    walk = Walk(flow.enter(PLAN), 1.0, reading(50), denied(0), None, 2.0, None)
+    assert walk.kinds == ["Now", "Read", "Reserve", "Emit", "Now", "Settle"]
     assert walk.events[0].name == events.REFUSED
     refusal = walk.result.refusal
     assert isinstance(refusal, InsufficientCredits)
@@ -89,51 +116,55 @@ def test_short_with_nobody_else_on_the_account_is_refused_at_once():
 
 
 def test_short_because_of_others_looks_again_before_it_refuses():
-    walk = Walk(flow.enter(PLAN), 1.0, reading(120, BUSY), denied(80), 0, reading(120, BUSY), None, True, 2.0)
-    assert walk.kinds == ["Now", "Read", "Reserve", "Sweep", "Read", "Emit", "Release", "Now"]
+    walk = Walk(flow.enter(PLAN), 1.0, reading(120, BUSY), denied(80), [], reading(120, BUSY), None, 2.0, None)
+    assert walk.kinds == ["Now", "Read", "Reserve", "Sweep", "Read", "Emit", "Now", "Settle"]
     assert walk.result.refusal.has == 40
     assert walk.result.held_by_others == 80
 
 
 def test_a_dead_owners_hold_is_dropped_and_the_run_admitted():
-    walk = Walk(flow.enter(PLAN), 1.0, reading(120, BUSY), denied(80), 1, reading(120), granted(), None, 2.0)
+    walk = Walk(flow.enter(PLAN), 1.0, reading(120, BUSY), denied(80), [DEAD], None, reading(120), granted(), None, 2.0)
     assert walk.effects[3] == Sweep("acct")
-    assert walk.kinds == ["Now", "Read", "Reserve", "Sweep", "Read", "Reserve", "Emit", "Now"]
+    abandoned = walk.events[0]
+    assert (abandoned.name, abandoned.level) == (events.ABANDONED, "warning")
+    assert (abandoned.fields["job"], abandoned.fields["budget"], abandoned.fields["held"]) == ("died", 80, 30)
+    assert (abandoned.fields["balance_before"], abandoned.fields["labels"]) == (120, {"team": "data"})
+    assert walk.kinds == ["Now", "Read", "Reserve", "Sweep", "Emit", "Read", "Reserve", "Emit", "Now"]
     assert walk.result.refusal is None
 
 
 def test_denied_again_after_looking_again_is_refused():
-    walk = Walk(flow.enter(PLAN), 1.0, reading(120, BUSY), denied(80), 1, reading(120), denied(60), None, True, 2.0)
+    walk = Walk(flow.enter(PLAN), 1.0, reading(120, BUSY), denied(80), [], reading(120), denied(60), None, 2.0, None)
     assert walk.events[0].name == events.REFUSED
     assert walk.result.refusal.has == 60
 
 
 @pytest.mark.parametrize("failure", [UNREAD, DOWN])
 def test_if_looking_again_fails_the_first_answer_stands(failure):
-    walk = Walk(flow.enter(PLAN), 1.0, reading(120, BUSY), denied(80), 1, failure, None, True, 2.0)
+    walk = Walk(flow.enter(PLAN), 1.0, reading(120, BUSY), denied(80), [], failure, None, 2.0, None)
     assert walk.events[0].name == events.REFUSED
     assert walk.result.refusal.has == 40
 
 
 def test_warn_mode_starts_although_short_and_is_held_for_others_to_see():
     plan = replace(PLAN, on_short="warn")
-    walk = Walk(flow.enter(plan), 1.0, reading(50), denied(0), None, granted(), 2.0)
+    walk = Walk(flow.enter(plan), 1.0, reading(50), denied(0), granted(), None, 2.0)
     assert walk.events[0].name == events.SHORT
-    assert walk.effects[4] == Reserve(plan.hold, None, None)
+    assert walk.effects[3] == Reserve(plan.hold, None, None)
     assert walk.result.refusal is None
     assert walk.result.shortfall == 30
 
 
 def test_warn_mode_starts_even_if_that_hold_cannot_be_written():
     plan = replace(PLAN, on_short="warn")
-    walk = Walk(flow.enter(plan), 1.0, reading(50), denied(0), None, DOWN, None, 2.0)
-    assert [event.name for event in walk.events] == [events.SHORT, events.LEDGER_UNAVAILABLE]
+    walk = Walk(flow.enter(plan), 1.0, reading(50), denied(0), DOWN, None, None, 2.0)
+    assert [event.name for event in walk.events] == [events.LEDGER_UNAVAILABLE, events.SHORT]
     assert walk.result.refusal is None
 
 
 def test_unreadable_fails_closed():
-    walk = Walk(flow.enter(PLAN), 1.0, UNREAD, None, True, 2.0)
-    assert walk.kinds == ["Now", "Read", "Emit", "Release", "Now"]
+    walk = Walk(flow.enter(PLAN), 1.0, UNREAD, None, 2.0)
+    assert walk.kinds == ["Now", "Read", "Emit", "Now"]
     event = walk.events[0]
     assert (event.name, event.level) == (events.UNREADABLE, "error")
     assert event.fields["policy"] == "abort"
@@ -153,8 +184,8 @@ def test_unreadable_fails_open_when_told_to():
 
 
 def test_a_ledger_that_was_named_fails_closed():
-    walk = Walk(flow.enter(PLAN), 1.0, DOWN, None, DOWN, 2.0)
-    assert walk.kinds == ["Now", "Read", "Emit", "Release", "Now"]
+    walk = Walk(flow.enter(PLAN), 1.0, DOWN, None, 2.0)
+    assert walk.kinds == ["Now", "Read", "Emit", "Now"]
     assert (walk.events[0].name, walk.events[0].level) == (events.LEDGER_UNAVAILABLE, "error")
     assert walk.result.refusal is DOWN
 
@@ -173,14 +204,14 @@ def test_the_ledger_nobody_asked_for_is_passed_over():
 
 def test_without_a_ledger_the_balance_still_decides():
     plan = replace(PLAN, on_unreadable="warn")
-    walk = Walk(flow.enter(plan), 1.0, reading(120), DOWN, None, reading(50, None), None, True, 2.0)
+    walk = Walk(flow.enter(plan), 1.0, reading(120), DOWN, None, reading(50, None), None, 2.0, None)
     assert [event.name for event in walk.events] == [events.LEDGER_UNAVAILABLE, events.REFUSED]
     assert walk.result.refusal.has == 50
 
 
 def test_neither_ledger_nor_balance():
     plan = replace(PLAN, ledger_optional=True)
-    walk = Walk(flow.enter(plan), 1.0, DOWN, None, UNREAD, None, True, 2.0)
+    walk = Walk(flow.enter(plan), 1.0, DOWN, None, UNREAD, None, 2.0)
     assert [event.name for event in walk.events] == [events.LEDGER_UNAVAILABLE, events.UNREADABLE]
     assert walk.result.refusal is UNREAD
 
@@ -248,7 +279,7 @@ def test_asking_takes_nothing():
 
 
 def test_asking_counts_what_others_hold_and_looks_again():
-    walk = Walk(flow.ask(PLAN), 1.0, reading(120, BUSY), 0, reading(120, BUSY), None)
+    walk = Walk(flow.ask(PLAN), 1.0, reading(120, BUSY), [], reading(120, BUSY), None)
     assert walk.kinds == ["Now", "Read", "Sweep", "Read", "Emit"]
     assert walk.result.refusal.has == 40
 
@@ -275,23 +306,23 @@ ONE_MORE = MARK._replace(started=4)
 
 def test_leaving_reads_settles_and_reports():
     walk = Walk(flow.leave(ADMITTED, ENDING), Reading(balance(100, "req_2")), ONE_MORE, None, None)
-    assert walk.kinds == ["Read", "TakeMark", "Settle", "Emit"]
-    report = walk.result.report
-    assert walk.effects[2] == Settle(report)
+    assert walk.kinds == ["Read", "TakeMark", "Emit", "Settle"]
+    report = walk.result
+    assert walk.effects[3] == Settle(report)
+    assert walk.delivered == [(3, report)]
     assert (report.credits_consumed, report.basis, report.overlapping_runs) == (20, "account_delta", 0)
     assert (report.duration_s, report.request_id_after, report.over_budget) == (3.5, "req_2", False)
     assert (walk.events[0].name, walk.events[0].level) == (events.FINISHED, "info")
-    assert walk.result.interrupted is None
 
 
 def test_others_on_the_account_make_it_an_upper_bound():
     walk = Walk(flow.leave(ADMITTED, ENDING), Reading(balance(100)), MARK._replace(started=6), None, None)
-    assert (walk.result.report.basis, walk.result.report.overlapping_runs) == ("shared_account_delta", 2)
+    assert (walk.result.basis, walk.result.overlapping_runs) == ("shared_account_delta", 2)
 
 
 def test_over_budget_is_a_warning():
     walk = Walk(flow.leave(ADMITTED, ENDING), Reading(balance(10)), ONE_MORE, None, None)
-    assert walk.result.report.over_budget
+    assert walk.result.over_budget
     assert walk.events[0].level == "warning"
 
 
@@ -308,34 +339,39 @@ def test_an_unreadable_exit_is_an_event_and_a_gap():
         (events.FINISHED, "warning"),
     ]
     assert walk.events[0].fields["stage"] == "after"
-    assert walk.result.report.credits_consumed is None
-    assert isinstance(walk.effects[3], Settle)
+    assert walk.result.credits_consumed is None
+    assert isinstance(walk.effects[4], Settle)
 
 
 def test_a_ledger_that_is_gone_at_exit_is_an_event():
-    walk = Walk(flow.leave(ADMITTED, ENDING), Reading(balance(100)), DOWN, None, DOWN, None, None)
+    walk = Walk(flow.leave(ADMITTED, ENDING), Reading(balance(100)), DOWN, None, None, DOWN, None)
     assert [event.name for event in walk.events] == [
         events.LEDGER_UNAVAILABLE,
-        events.LEDGER_UNAVAILABLE,
         events.FINISHED,
+        events.LEDGER_UNAVAILABLE,
     ]
-    assert walk.result.report.overlapping_runs is None
-    assert walk.result.report.basis == "shared_account_delta"
+    assert walk.result.overlapping_runs is None
+    assert walk.result.basis == "shared_account_delta"
 
 
 def test_a_ledger_that_had_been_passed_over_is_not_complained_of_again():
     admission = replace(ADMITTED, mark=None, ledger_failed=True)
-    walk = Walk(flow.leave(admission, ENDING), Reading(balance(100)), DOWN, None)
-    assert walk.kinds == ["Read", "Settle", "Emit"]
+    walk = Walk(flow.leave(admission, ENDING), Reading(balance(100)), None, DOWN)
+    assert walk.kinds == ["Read", "Emit", "Settle"]
     assert [event.name for event in walk.events] == [events.FINISHED]
 
 
-def test_an_interrupt_during_the_exit_reading_is_handed_back_after_the_hold():
-    interrupt = KeyboardInterrupt()
-    walk = Walk(flow.leave(ADMITTED, ENDING), interrupt, None, None)
-    assert walk.kinds == ["Read", "Settle", "Emit"]
-    assert walk.result.interrupted is interrupt
-    assert walk.result.report.balance_after is None
+def test_an_exit_reading_that_is_cut_short_leaves_a_gap():
+    walk = Walk(flow.leave(ADMITTED, ENDING), CutShort(), None, None)
+    assert walk.kinds == ["Read", "Emit", "Settle"]
+    assert [event.name for event in walk.events] == [events.FINISHED]
+    assert walk.result.balance_after is None
+
+
+def test_a_caller_that_vanished_gets_no_reading_but_a_report():
+    walk = Walk(flow.leave(ADMITTED, replace(ENDING, outcome="cancelled"), quickly=True), None, None)
+    assert walk.kinds == ["Emit", "Settle"]
+    assert (walk.result.outcome, walk.result.basis) == ("cancelled", "unknown")
 
 
 def test_leaving_that_is_dropped_asks_for_nothing_more():
@@ -373,10 +409,10 @@ def test_stable_is_two_readings_that_agree():
     readings = [*read_at(0.0, 110), None, *read_at(15.0, 100), None, *read_at(30.0, 100)]
     walk = Walk(flow.leave(STABLE, ENDING), 0.0, *readings, ONE_MORE, None, None)
     assert walk.kinds == [
-        "Now", "Read", "Now", "Sleep", "Read", "Now", "Sleep", "Read", "Now", "TakeMark", "Settle", "Emit"
+        "Now", "Read", "Now", "Sleep", "Read", "Now", "Sleep", "Read", "Now", "TakeMark", "Emit", "Settle"
     ]  # fmt: skip
     assert walk.effects[3] == Sleep(15.0)
-    assert (walk.result.report.settled, walk.result.report.credits_consumed) == (True, 20)
+    assert (walk.result.settled, walk.result.credits_consumed) == (True, 20)
 
 
 def test_until_the_time_is_up():
@@ -385,21 +421,21 @@ def test_until_the_time_is_up():
         readings += [*read_at(second, 110 - int(second)), None]
     walk = Walk(flow.leave(STABLE, ENDING), 0.0, *readings, *read_at(60.4, 50), ONE_MORE, None, None)
     assert walk.kinds.count("Read") == 5
-    assert not walk.result.report.settled
-    assert walk.result.report.credits_consumed == 70
+    assert not walk.result.settled
+    assert walk.result.credits_consumed == 70
 
 
 def test_a_clock_that_stands_still_does_not_keep_us():
     readings = [*read_at(0.0, 120), None] * 4
     walk = Walk(flow.leave(STABLE, ENDING), 0.0, *readings, *read_at(0.0, 120), ONE_MORE, None, None)
     assert walk.kinds.count("Sleep") == 4
-    assert not walk.result.report.settled
+    assert not walk.result.settled
 
 
 def test_while_settling_a_reading_may_fail():
     readings = [*read_at(0.0, 100), None, UNREAD, 15.0, None, *read_at(30.0, 100)]
     walk = Walk(flow.leave(STABLE, ENDING), 0.0, *readings, ONE_MORE, None, None)
-    assert walk.result.report.settled
+    assert walk.result.settled
     assert [event.name for event in walk.events] == [events.FINISHED]
 
 
@@ -419,14 +455,12 @@ def test_but_not_all_of_them():
         None,
     )
     assert [event.name for event in walk.events] == [events.UNREADABLE, events.FINISHED]
-    assert not walk.result.report.settled
+    assert not walk.result.settled
 
 
-def test_an_interrupt_while_settling_keeps_what_was_read():
-    interrupt = KeyboardInterrupt()
-    walk = Walk(flow.leave(STABLE, ENDING), 0.0, *read_at(0.0, 100), interrupt, None, None)
-    assert walk.result.interrupted is interrupt
-    assert (walk.result.report.balance_after, walk.result.report.settled) == (100, False)
+def test_what_was_read_before_settling_was_cut_short_stands():
+    walk = Walk(flow.leave(STABLE, ENDING), 0.0, *read_at(0.0, 100), CutShort(), None, None)
+    assert (walk.result.balance_after, walk.result.settled) == (100, False)
 
 
 SURE = replace(ENDING, recorded=Decimal(20), pending=0)
@@ -434,8 +468,8 @@ SURE = replace(ENDING, recorded=Decimal(20), pending=0)
 
 def test_a_record_that_the_account_confirms_ends_the_waiting():
     walk = Walk(flow.leave(STABLE, SURE), 0.0, *read_at(0.0, 100), ONE_MORE, ONE_MORE, None, None)
-    assert walk.kinds == ["Now", "Read", "Now", "TakeMark", "TakeMark", "Settle", "Emit"]
-    assert walk.result.report.settled
+    assert walk.kinds == ["Now", "Read", "Now", "TakeMark", "TakeMark", "Emit", "Settle"]
+    assert walk.result.settled
 
 
 @pytest.mark.parametrize("mark", [MARK._replace(started=6), DOWN])
@@ -443,13 +477,13 @@ def test_unless_others_may_explain_it(mark):
     later = [None, *read_at(15.0, 100), mark]
     walk = Walk(flow.leave(STABLE, SURE), 0.0, *read_at(0.0, 100), mark, *later, ONE_MORE, None, None)
     assert walk.kinds.count("Read") == 2
-    assert walk.result.report.settled
+    assert walk.result.settled
 
 
 def test_or_no_ledger_can_tell():
     admission = replace(STABLE, mark=None)
     walk = Walk(flow.leave(admission, SURE), 0.0, *read_at(0.0, 100), None, *read_at(15.0, 100), None, None)
-    assert walk.kinds == ["Now", "Read", "Now", "Sleep", "Read", "Now", "Settle", "Emit"]
+    assert walk.kinds == ["Now", "Read", "Now", "Sleep", "Read", "Now", "Emit", "Settle"]
 
 
 def test_drift_has_its_event():
@@ -471,7 +505,7 @@ def test_an_account_that_lost_less_than_was_recorded_is_drift_once_it_has_settle
 
 
 def test_what_the_watch_says_has_its_events():
-    meter = events.Meter(Decimal(60), "account_delta", Decimal(20), Decimal("60.5"), 120.0, 30.2)
+    meter = events.SpentNow(Decimal(60), "account_delta", Decimal(20), Decimal("60.5"), 120.0, 30.2)
     threshold = events.threshold(ADMITTED, Decimal("0.5"), meter)
     assert (threshold.name, threshold.level) == (events.THRESHOLD, "warning")
     assert (threshold.fields["threshold"], threshold.fields["balance_now"]) == (0.5, 60.5)

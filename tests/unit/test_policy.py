@@ -9,10 +9,12 @@ from datetime import datetime, timezone
 from decimal import Decimal
 
 import pytest
+import trio
 from hypothesis import given
 from hypothesis import strategies as st
 
 from creditguard.errors import BudgetExceeded
+from creditguard.guarding import hosts
 from creditguard.rules.admission import decide
 from creditguard.rules.consumption import overlapping, usage
 from creditguard.rules.report import drift_tolerance, make_report, outcome_of
@@ -135,7 +137,21 @@ class Cancelled(BaseException):
     ],
 )
 def test_outcome_by_exception(error, outcome):
-    assert outcome_of(error) == outcome
+    assert outcome_of(error, (asyncio.CancelledError, Cancelled)) == outcome
+
+
+def test_how_frameworks_cancel_is_known_of_those_that_are_loaded():
+    async def cancelled_by_trio():
+        with trio.CancelScope() as scope:
+            scope.cancel()
+            try:
+                await trio.sleep(1)
+            except BaseException as error:
+                return error
+
+    assert hosts.outcome_of(asyncio.CancelledError()) == "cancelled"
+    assert hosts.outcome_of(trio.run(cancelled_by_trio)) == "cancelled"
+    assert hosts.outcome_of(Cancelled()) == "failed"  # somebody else's, by the same name
 
 
 # settling
@@ -238,16 +254,14 @@ def test_what_has_been_spent_by_now():
     assert spent_so_far(before, None, rose, 0) == Spending(Decimal(25), "at_least")
 
 
-def test_alarms_are_each_given_once():
+def test_alarms_are_all_that_there_is_to_say():
     watched = replace(plan(50), watch=1.0, thresholds=(Decimal("0.5"), Decimal(1)), stop_below=Decimal(60))
     half = alarms(watched, Spending(Decimal(25), "account_delta"), Decimal(95))
     assert half == Alarms((Decimal("0.5"),))
     bound = alarms(watched, Spending(Decimal(51), "shared_account_delta"), Decimal(69))
-    assert bound.without(half) == Alarms((Decimal(1),), over_bound=True)
+    assert bound == Alarms((Decimal("0.5"), Decimal(1)), over_bound=True)
     sure = alarms(watched, Spending(Decimal(61), "recorded"), Decimal(59))
-    said = half.together(bound.without(half))
-    assert sure.without(said) == Alarms((), over_budget=True, low=True)
-    assert bound.without(said.together(sure)) == Alarms()
+    assert sure == Alarms((Decimal("0.5"), Decimal(1)), over_budget=True, low=True)
     assert alarms(watched, Spending(None, "unknown"), None) == Alarms()
     assert alarms(replace(watched, watch=0.0), Spending(Decimal(30), "recorded"), None) == Alarms()
 

@@ -1,4 +1,4 @@
-"""API Mall's protocol, without I/O: what to send, and what an answer means.
+"""API Mall's protocol, without I/O: what an answer means.
 
     GET /api/v1/account/balances        Authorization: Bearer KEY
     200 {"success": true, "data": {"credits": 120, "api_credits": 120}, "request_id": "req_..."}
@@ -28,11 +28,9 @@ from typing import Any
 from creditguard.errors import AuthenticationError, BalanceUnavailable, RateLimited, SourceError, UnexpectedResponse
 from creditguard.rules.amounts import EXACT, LARGEST, whole
 from creditguard.rules.values import Balance
-from creditguard.sources.apimall_checks import Gateway, check_base_url, check_key
-from creditguard.sources.exchange import LIMIT, Reply, Request
+from creditguard.sources.outcomes import LIMIT, Answer
 from creditguard.sources.retries import TRIES, Setback
-
-__all__ = ["PATH", "SOURCE", "UNIT", "Secret", "build_request", "check_base_url", "check_key", "judge", "retry_after"]
+from creditguard.sources.secret import Secret
 
 SOURCE = "apimall"
 UNIT = "credits"
@@ -44,76 +42,27 @@ CODES = {"unauthorized": 401, "forbidden": 403, "not_found": 404, "rate_limited"
 _QUOTED = 60
 _REQUEST_ID = 100
 _SECONDS = re.compile(r"\d{1,9}(\.\d{1,9})?", re.ASCII)
-_KEY_LIKE = r"\bsk-[0-9a-z_-]{8,}"
 
 
-class Secret:
-    """A key that does not show: not in a repr, and so not in a log of a frame's variables."""
-
-    __slots__ = ("_key", "_pattern")
-
-    def __init__(self, key: str) -> None:
-        self._key = key
-        exactly = f"{re.escape(key)}|" if len(key) >= 4 else ""  # "a" would take every a out of a message
-        self._pattern = re.compile(exactly + _KEY_LIKE, re.IGNORECASE)
-
-    def __repr__(self) -> str:
-        return "Secret(***)"
-
-    def __reduce__(self) -> tuple[type[Secret], tuple[str]]:
-        return Secret, (self._key,)
-
-    def reveal(self) -> str:
-        return self._key
-
-    def digest(self, *context: str) -> str:
-        """12 hexadecimal digits that stand for the key in this context, and from which it cannot be had."""
-        from hashlib import sha256
-
-        return sha256("\0".join((*context, self._key)).encode()).hexdigest()[:12]
-
-    def hidden(self, text: str) -> str:
-        """The text without the key, and without what looks like any other API Mall key."""
-        return self._pattern.sub("***", text)
-
-
-def build_request(gateway: Gateway, secret: Secret, version: str) -> Request:
-    """The balance request. `identity`: a compressed answer could be a small one that unpacks to gigabytes."""
-    headers = {
-        "Host": gateway.netloc,
-        "Authorization": f"Bearer {secret.reveal()}",
-        "Accept": "application/json",
-        "Accept-Encoding": "identity",
-        "User-Agent": f"creditguard/{version}",
-    }
-    return Request(
-        gateway.scheme,
-        gateway.host,
-        gateway.port,
-        gateway.path + PATH,
-        tuple((name.encode(), value.encode()) for name, value in headers.items()),
-    )
-
-
-def judge(reply: Reply, where: str, secret: Secret, now: datetime) -> Balance | Setback:
-    """What the reply means: a balance, read at `now` (UTC), or why there is none. `where` names the gateway in errors."""
+def judge(answer: Answer, where: str, secret: Secret, now: datetime) -> Balance | Setback:
+    """What the answer means: a balance, read at `now` (UTC), or why there is none. `where` names the gateway in errors."""
     document: dict[str, Any] = {}
     odd = _OddError("success is not true")
     try:
-        document = _document(reply)
-        if reply.status == 200 and document.get("success") is True:
-            return Balance(_amount(document), UNIT, now, _request_id(reply, document, secret), SOURCE)
+        document = _document(answer)
+        if answer.status == 200 and document.get("success") is True:
+            return Balance(_amount(document), UNIT, now, _request_id(answer, document, secret), SOURCE)
     except _OddError as error:
         odd = error
     code, said = _said(document, secret)
-    status = reply.status if reply.status != 200 else CODES.get(code, 200)
-    request_id = _request_id(reply, document, secret)
-    after = retry_after(reply.headers.get("retry-after", ""), now)
+    status = answer.status if answer.status != 200 else CODES.get(code, 200)
+    request_id = _request_id(answer, document, secret)
+    after = retry_after(answer.headers.get("retry-after", ""), now)
 
     def setback(kind: type[BalanceUnavailable], message: str, tries: int = 1) -> Setback:
-        return Setback(kind(f"{where} {message}", request_id, reply.status, after), tries, after)
+        return Setback(kind(f"{where} {message}", request_id, answer.status, after), tries, after)
 
-    told = f"({reply.status}{said})"
+    told = f"({answer.status}{said})"
     if status == 200:
         return setback(UnexpectedResponse, f"gave an answer that is not a balance: {odd.shown(secret)}{said}")
     if status == 401:
@@ -131,7 +80,7 @@ def judge(reply: Reply, where: str, secret: Secret, now: datetime) -> Balance | 
     if status >= 400:
         return setback(SourceError, f"refused the request {told}")
     if status >= 300:
-        target = _host(reply.headers.get("location", ""), secret)
+        target = _host(answer.headers.get("location", ""), secret)
         return setback(UnexpectedResponse, f"redirects to {target}, which is not followed {told}")
     return setback(UnexpectedResponse, f"answered without a balance {told}")
 
@@ -166,17 +115,17 @@ class _OddError(Exception):
         return f"{self.what}: {_shown(self.piece, secret)}" if self.piece else self.what
 
 
-def _document(reply: Reply) -> dict[str, Any]:
-    encoding = reply.headers.get("content-encoding", "identity").strip().lower()
+def _document(answer: Answer) -> dict[str, Any]:
+    encoding = answer.headers.get("content-encoding", "identity").strip().lower()
     if encoding not in {"identity", ""}:
         raise _OddError("it is compressed, which was not asked for", encoding)
-    if reply.cut:
+    if answer.cut:
         raise _OddError(f"it goes on beyond {LIMIT // 1024} KiB")
-    if not reply.body.strip():
+    if not answer.body.strip():
         raise _OddError("it is empty")
-    text = reply.body.decode("utf-8", "replace")
+    text = answer.body.decode("utf-8", "replace")
     try:
-        document = _DECODER.decode(reply.body.decode("utf-8"))
+        document = _DECODER.decode(answer.body.decode("utf-8"))
     except RecursionError:
         raise _OddError("JSON nested too deep") from None
     except (ValueError, ArithmeticError):  # ArithmeticError: an exponent beyond what Decimal knows
@@ -221,10 +170,10 @@ def _amount(document: Mapping[str, Any]) -> Decimal:
 _KINDS = {bool: "true or false", type(None): "null", str: "text", list: "a list", dict: "an object"}
 
 
-def _request_id(reply: Reply, document: Mapping[str, Any], secret: Secret) -> str | None:
+def _request_id(answer: Answer, document: Mapping[str, Any], secret: Secret) -> str | None:
     given = document.get("request_id")
     if not isinstance(given, str) or not given:
-        given = reply.headers.get("x-request-id", "")
+        given = answer.headers.get("x-request-id", "")
     visible = "".join(character for character in given[:1000] if "!" <= character <= "~")
     return secret.hidden(visible)[:_REQUEST_ID] or None
 

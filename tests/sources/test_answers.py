@@ -21,10 +21,10 @@ from creditguard.errors import (
 )
 from creditguard.rules.amounts import LARGEST
 from creditguard.rules.values import Balance
-from creditguard.sources.apimall_checks import gateway
-from creditguard.sources.apimall_wire import Secret, build_request, judge, retry_after
-from creditguard.sources.exchange import Reply
+from creditguard.sources.apimall_answers import judge, retry_after
+from creditguard.sources.outcomes import Answer
 from creditguard.sources.retries import TRIES, Setback
+from creditguard.sources.secret import Secret
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=timezone.utc)
 GOOD = {"success": True, "data": {"credits": 7, "api_credits": 120}, "request_id": "req_1"}
@@ -33,7 +33,7 @@ GOOD = {"success": True, "data": {"credits": 7, "api_credits": 120}, "request_id
 def judged(body=b"", status=200, **headers):
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return judge(Reply(status, named, content), "gateway.example", Secret(KEY), NOW)
+    return judge(Answer(status, named, content), "gateway.example", Secret(KEY), NOW)
 
 
 def error_of(*args, **kwargs):
@@ -47,19 +47,6 @@ def error_of(*args, **kwargs):
 def credited(value):
     """A good answer whose amount is this piece of JSON."""
     return b'{"success": true, "data": {"credits": 7, "api_credits": %s}, "request_id": "req_1"}' % value
-
-
-def test_the_request():
-    request = build_request(gateway("https://gateway.example:8443/mall"), Secret(KEY), "1.2.3")
-    assert request.target == "/mall/api/v1/account/balances"
-    assert dict(request.headers) == {
-        b"Host": b"gateway.example:8443",
-        b"Authorization": b"Bearer " + KEY.encode(),
-        b"Accept": b"application/json",
-        b"Accept-Encoding": b"identity",
-        b"User-Agent": b"creditguard/1.2.3",
-    }
-    assert KEY not in repr(request)
 
 
 def test_the_balance_is_what_stands_at_api_credits():
@@ -172,7 +159,7 @@ def test_what_is_not_json_is_quoted_briefly_and_harmlessly(body, why):
 
 
 def test_an_answer_that_was_cut_off_or_is_compressed_is_an_unexpected_response():
-    verdict = judge(Reply(200, {}, b"{", cut=True), "gateway.example", Secret(KEY), NOW)
+    verdict = judge(Answer(200, {}, b"{", cut=True), "gateway.example", Secret(KEY), NOW)
     assert "64 KiB" in verdict.error.message
     assert "compressed" in error_of(GOOD, content_encoding="gzip").message
     assert isinstance(judged(GOOD, content_encoding="Identity"), Balance)
@@ -312,7 +299,7 @@ def test_any_value_at_api_credits_is_a_whole_number_or_an_unexpected_response(va
     st.dictionaries(st.sampled_from(["retry-after", "location", "content-encoding", "x-request-id"]), st.text()),
 )
 def test_any_answer_at_all_is_a_balance_or_a_reason(body, status, headers):
-    verdict = judge(Reply(status, headers, body), "gateway.example", Secret(KEY), NOW)
+    verdict = judge(Answer(status, headers, body), "gateway.example", Secret(KEY), NOW)
     if isinstance(verdict, Balance):
         assert status == 200
     else:

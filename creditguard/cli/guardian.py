@@ -1,0 +1,82 @@
+"""The guardian: first member of the command's process group, which it kills should we vanish.
+
+It is a shell that reads from a pipe, the lifeline, which only we hold open. Should we die, by SIGKILL even, it reads the end
+of file and kills its group, itself included. This reaches the command's own children too, and works on every POSIX system;
+Linux's parent-death signal would reach the command alone, which is often only a shell that waits for the real job. It
+holds the group's id, so that no signal of ours can reach a stranger, and lets us put the group into the terminal's
+foreground before the command is in it. It blocks every signal. What it does not reach: what left the group (`setsid`),
+what runs as another user (`sudo`), and anything once the guardian itself was killed.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+
+class Guardian:
+    """A guardian that runs, from construction (which may raise OSError) to `end`."""
+
+    def __init__(self) -> None:
+        lifeline_end, self._lifeline = os.pipe()
+        try:
+            self.group = _start(lifeline_end)
+        except OSError:
+            os.close(self._lifeline)
+            raise
+        finally:
+            os.close(lifeline_end)
+        self.reaped = False
+        """Whoever reaps every child, as the first process of a container does, may have reaped this one."""
+
+    def missed_keys(self) -> Iterator[int]:
+        """Keys pressed when the group had the terminal and the command was not yet in it: blocked here, they are kept."""
+        with suppress(OSError):
+            _, _, rest = Path(f"/proc/{self.group}/status").read_bytes().partition(b"ShdPnd:")
+            pending = int(rest.split()[0], 16)
+            yield from (key for key in (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP) if pending >> (key - 1) & 1)
+
+    def end(self) -> None:
+        """Let the group be."""
+        if not self.reaped:
+            os.kill(self.group, signal.SIGKILL)
+            os.waitpid(self.group, 0)
+            self.reaped = True
+        os.close(self._lifeline)  # not before the guardian is gone
+
+
+def _start(lifeline_end: int) -> int:
+    streams = [
+        (os.POSIX_SPAWN_DUP2, lifeline_end, 0),
+        (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
+        (os.POSIX_SPAWN_DUP2, 1, 2),
+    ]
+    # Not our name: who ends us by name (pkill -9 -f) must not end the guardian too.
+    name = f"guardian of {os.getpid()}"
+    everything = signal.valid_signals()
+    try:
+        argv = ["sh", "-c", "read x; kill -s KILL 0", name]
+        return os.posix_spawn("/bin/sh", argv, {}, file_actions=streams, setpgroup=0, setsigmask=everything)
+    except (FileNotFoundError, PermissionError):  # there are containers without a shell
+        argv = [sys.executable, "-ISc", "import os; os.read(0, 1); os.kill(0, 9)", name]
+        return os.posix_spawn(sys.executable, argv, {}, file_actions=streams, setpgroup=0, setsigmask=everything)
+
+
+def anyone_left(group: int) -> bool:
+    """Somebody lives in the group. Who only waits to be reaped does not; in many a container nobody ever reaps."""
+    try:
+        os.killpg(group, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    members = []
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            state, _, its_group, *_ = stat.read_bytes().rpartition(b")")[2].split()
+            members += [state] if int(its_group) == group else []
+    return not members or any(state not in {b"Z", b"X"} for state in members)

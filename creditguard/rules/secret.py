@@ -1,0 +1,30 @@
+"""Text that does not show: an API key, or a ledger's URL that may hold a password."""
+
+from __future__ import annotations
+
+from typing import NoReturn
+
+
+class SecretText:
+    """Equal to another one by its text, and shown by none of `repr`, `str`, iteration or pickling."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def get_secret_value(self) -> str:
+        """The text itself; as pydantic's SecretStr calls it."""
+        return self._text
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SecretText) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(***)"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a secret is not pickled: a process reads its own settings")

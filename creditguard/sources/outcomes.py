@@ -1,0 +1,48 @@
+"""What comes of one request: an `Answer`, or a `Failure` that says why there is none.
+
+Plain classes, since a dataclass takes long to define and a named tuple is shown field by field, whatever its repr.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+LIMIT = 64 * 1024
+"""Bytes of an answer's body that are read at most."""
+
+
+class Answer:
+    """What the server said. Names of headers are found in lower case. `cut`: the body went on beyond LIMIT bytes.
+
+    A server may echo the key in anything that it sends, so the repr leaves that out.
+    """
+
+    __slots__ = ("body", "cut", "headers", "status")
+
+    def __init__(self, status: int, headers: Mapping[str, str], body: bytes, *, cut: bool = False) -> None:
+        self.status = status
+        self.headers = headers
+        self.body = body
+        self.cut = cut
+
+    def __repr__(self) -> str:
+        return f"Answer({self.status}, {len(self.body)} bytes)"
+
+
+class Failure:
+    """No answer, and why in a few words.
+
+    `dropped`: a connection was cut off, as happens to one that was kept for too long; `timeout`: the time was up; `network`:
+    any other trouble that may pass; `fatal`: what will not pass by itself, such as a certificate that is not trusted;
+    `garbled`: what came was not HTTP.
+    """
+
+    __slots__ = ("kind", "why")
+
+    def __init__(self, why: str, kind: Literal["dropped", "timeout", "network", "fatal", "garbled"]) -> None:
+        self.why = why
+        self.kind = kind
+
+    def __repr__(self) -> str:
+        return f"Failure({self.why!r}, {self.kind!r})"

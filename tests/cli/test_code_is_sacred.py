@@ -1,0 +1,285 @@
+"""CMD's exit code comes out, whatever becomes of the report file or the record file: a line on stderr says what went wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+
+from creditguard.cli.report_file import ReportFile
+from creditguard.ledgers import open_ledger
+
+COMMAND = [sys.executable, "-m", "creditguard"]
+
+
+def run(creditguard, script, *options, **more):
+    """A command that does what the script says, and ends with 7."""
+    done = creditguard("run", "--budget", 5, *options, "--", "sh", "-c", f"{script}\nexit 7", **more)
+    assert done.code == 7, done.stderr
+    assert (done.names[0], done.names[-1]) == ("admitted", "finished")
+    assert open_ledger(os.environ["CREDITGUARD_LEDGER"]).holds() == []
+    return done
+
+
+# The report file
+
+
+@pytest.mark.parametrize(
+    ("script", "reason"),
+    [
+        ("rm -r folder", "No such file or directory"),
+        ("mv folder other", "No such file or directory"),
+        ("rm -r folder; echo > folder", "Not a directory"),
+        ("rm -r folder; ln -s nowhere folder", "No such file or directory"),
+        ("mkdir folder/report.json", "Is a directory"),
+        ("mkfifo folder/report.json", "No such device or address"),
+        ("rm -r folder; ln -s folder folder", "Too many levels of symbolic links"),
+    ],
+)
+def test_a_place_for_the_report_that_has_changed(gateway, creditguard, tmp_path, script, reason):
+    (tmp_path / "folder").mkdir()
+    done = run(creditguard, script, "--report-file", "folder/report.json", cwd=tmp_path)
+    assert done.messages == [f"creditguard: --report-file: folder/report.json cannot be written: {reason}"]
+    assert list(tmp_path.rglob("*.tmp")) == []
+
+
+def test_a_folder_that_has_become_read_only(gateway, creditguard, tmp_path):
+    (tmp_path / "folder").mkdir()
+    command = [*COMMAND, "run", "--budget", "5", "--report-file", "folder/report.json", "--", "sh", "-c"]
+    if os.geteuid() == 0:  # who may write anywhere, unless it is taken from him
+        if shutil.which("setpriv") is None:
+            pytest.skip("root may write anywhere, and there is no setpriv here to forbid it")
+        command = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override", *command]
+    done = subprocess.run(
+        [*command, "chmod 500 folder; exit 7"], cwd=tmp_path, capture_output=True, text=True, timeout=30
+    )
+    assert done.returncode == 7
+    assert "--report-file: folder/report.json cannot be written: Permission denied\n" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_full_disk_under_the_report(gateway, creditguard, tmp_path):
+    (tmp_path / "full").symlink_to("/dev/full")  # so that a mistake of ours replaces no device
+    done = run(creditguard, ":", "--report-file", "full", cwd=tmp_path)
+    assert done.messages == ["creditguard: --report-file: full cannot be written: No space left on device"]
+
+
+def test_a_name_of_250_characters(gateway, creditguard, tmp_path):
+    name = "r" * 250
+    run(creditguard, ":", "--report-file", name, cwd=tmp_path)
+    assert json.loads((tmp_path / name).read_text())["exit_code"] == 7
+    done = creditguard("run", "--budget", 5, "--report-file", "r" * 256, "--", "touch", "ran", cwd=tmp_path)
+    assert (done.code, done.messages) == (78, [f"creditguard: --report-file: {'r' * 256}: File name too long"])
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_device_or_a_pipe_is_written_to_and_not_replaced(gateway, creditguard, tmp_path):
+    null, pipe = tmp_path / "null", tmp_path / "pipe"
+    null.symlink_to("/dev/null")
+    run(creditguard, ":", "--report-file", null)
+    assert stat.S_ISCHR(null.stat().st_mode)
+    os.mkfifo(pipe)
+    found = []
+    reader = threading.Thread(target=lambda: found.append(json.loads(pipe.read_text())))
+    reader.start()
+    run(creditguard, ":", "--report-file", pipe)
+    reader.join(10)
+    assert found[0]["exit_code"] == 7
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+def test_a_pipe_that_nobody_reads_is_not_waited_for(gateway, creditguard, tmp_path):
+    """Its reader is there, and lets it run full."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    writer = os.open(pipe, os.O_WRONLY | os.O_NONBLOCK)
+    with pytest.raises(BlockingIOError):
+        while True:
+            os.write(writer, b"x" * 4096)
+    done = run(creditguard, ":", "--report-file", pipe)
+    assert done.messages == [f"creditguard: --report-file: {pipe} cannot be written: nobody reads it"]
+    os.close(reader)
+    os.close(writer)
+
+
+def test_nobody_can_lie_in_wait_for_the_report(gateway, creditguard, tmp_path):
+    """The name that it is written under first cannot be known, and is short; a link at its own name is not followed."""
+    (tmp_path / "victim").write_text("precious")
+    script = 'ln -s victim report.json; for pid in $PPID; do ln -s victim ".report.json.$pid.tmp"; done'
+    run(creditguard, script, "--report-file", "report.json", cwd=tmp_path)
+    assert (tmp_path / "victim").read_text() == "precious"
+    assert json.loads((tmp_path / "report.json").read_text())["exit_code"] == 7
+    assert not (tmp_path / "report.json").is_symlink()
+
+
+def test_the_report_has_the_rights_of_any_new_file(gateway, creditguard, tmp_path):
+    run(creditguard, ":", "--report-file", tmp_path / "report.json", preexec_fn=lambda: os.umask(0o027))
+    assert stat.S_IMODE((tmp_path / "report.json").stat().st_mode) == 0o640
+
+
+@pytest.mark.parametrize("name", ["-", "/dev/stdout", "/dev/fd/1"])
+def test_the_report_comes_to_stdout_after_the_command(gateway, creditguard, name):
+    done = run(creditguard, "echo from the command; (sleep 0.3; echo still it) ", "--report-file", name)
+    assert done.stdout.startswith("from the command\nstill it\n{\n")
+    report = json.loads(done.stdout.partition("still it\n")[2])
+    assert (report["stage"], report["exit_code"], report["outcome"]) == ("command", 7, "failed")
+
+
+def test_the_report_of_a_refusal_comes_to_stdout_too(gateway, creditguard):
+    done = creditguard("run", "--budget", 500, "--report-file", "-", "--", "echo", "never")
+    assert (done.code, json.loads(done.stdout)["stage"]) == (75, "preflight")
+
+
+def test_stdout_for_the_report_is_appended_to(gateway, tmp_path):
+    """A file under stdout keeps what the command has written there."""
+    out = tmp_path / "out"
+    with out.open("wb") as stdout:
+        subprocess.run(
+            [*COMMAND, "run", "--budget", "5", "--report-file", "/dev/stdout", "--", "echo", "kept"],
+            stdout=stdout, stderr=subprocess.DEVNULL, timeout=30, check=True,
+        )  # fmt: skip
+    assert out.read_text().startswith("kept\n{")
+
+
+@pytest.mark.parametrize("redirection", [">/dev/full", "| true"])
+def test_a_stdout_that_cannot_take_the_report(gateway, redirection):
+    command = f"{' '.join(COMMAND)} run --budget 5 --report-file - -- sh -c 'sleep 0.5; exit 7' {redirection}; echo ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=30)
+    assert done.stdout == "7\n"
+    assert done.stderr.splitlines()[-1].startswith("creditguard: --report-file: - cannot be written: ")
+
+
+def test_a_closed_stdout_is_told_before_the_command(gateway, tmp_path):
+    command = [*COMMAND, "run", "--budget", "5", "--report-file", "-", "--", "touch", tmp_path / "ran"]
+    done = subprocess.run(command, preexec_fn=lambda: os.close(1), stderr=subprocess.PIPE, text=True, timeout=30)
+    assert (done.returncode, done.stderr) == (78, "creditguard: --report-file: -: stdout is closed\n")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_report_that_cannot_be_made_is_a_message(tmp_path):
+    class Odd:
+        def to_dict(self):
+            return {"balance": object()}
+
+    message = ReportFile(str(tmp_path / "report.json")).write(Odd(), "command", 7)
+    assert message.startswith(f"--report-file: {tmp_path}/report.json cannot be written: TypeError: ")
+    assert list(tmp_path.iterdir()) == []
+
+
+INTERRUPTED = """
+import os, signal
+from creditguard.cli import main
+from creditguard.cli import report_file
+whole = report_file._replace
+def replace(*args):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+        os.kill(os.getpid(), number)
+    whole(*args)
+report_file._replace = replace
+raise SystemExit(main())
+"""
+
+
+def test_no_signal_comes_between_the_report_and_the_code(gateway, tmp_path):
+    path = tmp_path / "report.json"
+    command = [
+        sys.executable,
+        "-c",
+        INTERRUPTED,
+        "run",
+        "--budget",
+        "5",
+        "--report-file",
+        path,
+        "--",
+        "sh",
+        "-c",
+        "exit 7",
+    ]
+    assert subprocess.run(command, capture_output=True, timeout=30).returncode == 7
+    assert json.loads(path.read_text())["exit_code"] == 7
+
+
+# The record file
+
+FILE = '"$CREDITGUARD_RECORD_FILE"'
+
+
+@pytest.mark.parametrize("watch", [(), ("--watch", "1s")])
+@pytest.mark.parametrize(
+    ("script", "message"),
+    [
+        (f"rm {FILE}", "it cannot be read: No such file or directory"),
+        (f"rm {FILE}; mkfifo {FILE}", "it is no longer a file"),
+        (f"rm {FILE}; mkdir {FILE}", "it is no longer a file"),
+        (
+            f"echo 40 > amounts; rm {FILE}; ln -s $PWD/amounts {FILE}",
+            "it cannot be read: Too many levels of symbolic links",
+        ),
+        (f"rm {FILE}; ln -s /dev/zero {FILE}", "it cannot be read: Too many levels of symbolic links"),
+        (f"rm {FILE}; mknod {FILE} c 1 5", "it is no longer a file"),
+        (f"truncate -s 20G {FILE}", "it is too long: only its first 32 MiB count"),
+    ],
+)
+def test_a_record_file_that_is_none_any_more(gateway, creditguard, tmp_path, script, message, watch):
+    if "mknod" in script and os.geteuid():
+        pytest.skip("only root makes devices")
+    environment = {"CREDITGUARD_MIN_INTERVAL": "1", "TMPDIR": str(tmp_path)}
+    done = run(creditguard, f"{script}\nsleep {1 if watch else 0}", *watch, env=environment, cwd=tmp_path)
+    assert f"creditguard: CREDITGUARD_RECORD_FILE: {message}" in done.messages
+    assert done.events[-1]["credits_recorded"] is None
+    assert [path for path in tmp_path.glob("*.record") if not path.is_dir()] == []
+
+
+def test_a_million_records_count_and_take_no_time(gateway, creditguard):
+    done = run(creditguard, f"yes 0.000001 | head -1000000 >> {FILE}")
+    assert done.events[-1]["credits_recorded"] == 1
+    assert done.messages == []
+
+
+def test_rubbish_in_the_record_file_is_a_few_lines(gateway, creditguard):
+    done = run(
+        creditguard,
+        f"seq -f line%g 1 100000 >> {FILE}; head -c 3000000 /dev/zero >> {FILE}; printf '\\n3' >> {FILE}",
+    )
+    assert len(done.messages) == 6
+    assert done.messages[-1] == "creditguard: CREDITGUARD_RECORD_FILE: and more of the kind"
+    assert done.events[-1]["credits_recorded"] == 3
+
+
+def test_a_line_without_an_end_counts_once_it_is_whole(gateway, creditguard):
+    script = f"printf 1 >> {FILE}; sleep 0.8; echo 2 >> {FILE}; sleep 0.8; printf 3 >> {FILE}"
+    done = run(creditguard, script, "--watch", "15s")
+    assert done.events[-1]["credits_recorded"] == 15
+
+
+@pytest.mark.parametrize("kind", ["fifo", "link", "folder", "gone"])
+def test_record_writes_to_a_file_and_nothing_else(creditguard, tmp_path, kind):
+    path, victim = tmp_path / "record", tmp_path / "victim"
+    victim.touch()
+    {"fifo": os.mkfifo, "link": lambda path: path.symlink_to(victim), "folder": Path.mkdir, "gone": lambda _: None}[
+        kind
+    ](path)
+    done = creditguard("record", 5, env={"CREDITGUARD_RECORD_FILE": str(path)})
+    assert (done.code, len(done.messages)) == (78, 1)
+    assert victim.read_text() == ""
+
+
+def test_a_signal_while_the_records_are_read_leaves_code_and_records(gateway, creditguard, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, signal\nimport creditguard.cli.records as records\nwhole = records.RecordFile._read_on\n"
+        "def read_on(*args):\n    os.kill(os.getpid(), signal.SIGTERM)\n    whole(*args)\n"
+        "records.RecordFile._read_on = read_on\n"
+    )
+    done = run(creditguard, f"echo 4 >> {FILE}", env={"PYTHONPATH": str(tmp_path)})
+    assert done.events[-1]["credits_recorded"] == 4
+    assert signal.Signals(15).name not in done.stderr
