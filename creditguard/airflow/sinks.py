@@ -2,62 +2,50 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 
-from creditguard.rules.events import ADMITTED, FINISHED, LEDGER_UNAVAILABLE, REFUSED, UNREADABLE, Event, Level, waiting
-from creditguard.sinks.host import HostSink
+from creditguard.rules.events import ADMITTED, REFUSED, Event, Level, waiting
+from creditguard.rules.sentences import sentence
+from creditguard.sinks.host import HostSink, log_record
 
 
-class TaskSink:
-    """Events as lines of the task's log. `levels` says which a person chose in place of the event's own: a skip that was asked
-    for is no error.
+class TaskSink(HostSink):
+    """Events as lines of the task's log: the sentence, and then the fields.
 
-    The message is the sentence; the event's name is the field `event_name`, and the run's id is `guard_run_id`, for `run_id`
-    is Airflow's own word.
+    The event's name is the field `event_name`, and the run's own id `guard_run_id`: `run_id` is Airflow's word. `levels` holds
+    the level for an event that a person chose: a skip that was asked for is no error.
     """
 
     def __init__(self, levels: Mapping[str, Level] | None = None) -> None:
         self._levels = levels or {}
-        self._host = HostSink()
 
     def emit(self, event: Event) -> None:
-        fields = {"guard_run_id" if name == "run_id" else name: value for name, value in event.fields.items()}
-        fields["event_name"] = event.name
-        self._host.emit(Event(sentence(event), self._levels.get(event.name, event.level), fields))
+        fields = {"event_name": event.name, **event.fields}
+        fields["guard_run_id"] = fields.pop("run_id", None)
+        line = Event(sentence(event.name, event.fields), self._levels.get(event.name, event.level), fields)
+        structlog = sys.modules.get("structlog")
+        if structlog is not None and structlog.is_configured():
+            getattr(structlog.get_logger("creditguard"), line.level)(line.name, **line.fields)
+        else:
+            log_record(line)
 
 
 class WaitingSink(TaskSink):
-    """For those who ask again and again: being short is no error, being funded is told by Airflow itself, and what was said is
-    not said again until it changes."""
+    """For those who ask again and again: being short is no error, and what was said is not said again until it changes.
 
-    def __init__(self) -> None:
-        super().__init__({UNREADABLE: "warning", LEDGER_UNAVAILABLE: "warning"})
+    Who only asks (`asks_only`) has nothing to say when there is enough: Airflow says it.
+    """
+
+    def __init__(self, *, asks_only: bool) -> None:
+        super().__init__()
+        self._asks_only = asks_only
         self._last = ""
 
     def emit(self, event: Event) -> None:
-        if event.name == ADMITTED or sentence(event) == self._last:
+        event = waiting(event) if event.name == REFUSED else event
+        said = sentence(event.name, event.fields)
+        if said == self._last or (event.name == ADMITTED and self._asks_only):
             return
-        self._last = sentence(event)
-        super().emit(waiting(event) if event.name == REFUSED else event)
-
-
-def sentence(event: Event) -> str:
-    """The event as a person reads it."""
-    fields = event.fields
-    job, unit = fields["job"], fields["unit"]
-    if event.name == ADMITTED:
-        return f"{job}: admitted, {fields['budget']} of {_or_unknown(fields['headroom'])} {unit} held"
-    if event.name == FINISHED:
-        used = fields["credits_consumed"]
-        if used is None:
-            used = f"an unknown part of {fields['budget']}"
-        left = "" if fields["balance_after"] is None else f", {fields['balance_after']} left"
-        return f"{job}: consumed {used} of {fields['budget']} {unit}{left}"
-    if fields.get("reason"):
-        return f"{job}: {fields['reason']}"
-    word = event.name.partition(".")[2].replace("_", " ")
-    return f"{job}: {word}, needs {fields['budget']} {unit}, {_or_unknown(fields['headroom'])} are free"
-
-
-def _or_unknown(figure: object) -> object:
-    return "an unknown number" if figure is None else figure
+        self._last = said
+        super().emit(event)

@@ -81,8 +81,9 @@ def test_short_fails_without_retries_and_reports(airflow, gateway, events) -> No
     assert [event["event"] for event in events] == ["refused"]
 
 
-def test_short_skips_if_asked_to(airflow, gateway) -> None:
+def test_short_skips_if_asked_to(airflow, gateway, events) -> None:
     result = airflow.run("decorated_skip", budget=101)
+    assert [(event["event"], event["level"]) for event in events] == [("refused", "info")]
     assert result.state == "success"
     assert [result.state_of(task) for task in ("enrich", "behind")] == ["skipped", "skipped"]
 
@@ -94,6 +95,33 @@ def test_short_retries_if_asked_to(airflow, gateway) -> None:
     assert result.tries_of("enrich") == 2
     assert result.xcom("credit_report", "enrich")["outcome"] == "succeeded"
     assert result.xcom("credit_report", "enrich")["labels"]["try_number"] == 2
+
+
+@pytest.mark.parametrize("dag_id", ["decorated_reschedule", "decorated_deferred"])
+def test_short_waits_if_asked_to_and_uses_up_no_try(airflow, gateway, events, holds, dag_id: str) -> None:
+    gateway.schedule(top_up=50, at_reading=4)
+    result = airflow.run(dag_id, budget=101)
+    assert result.state == "success"
+    assert result.xcom("return_value", "enrich") == "ran"
+    assert result.tries_of("enrich") == 1
+    assert result.xcom("credit_report", "enrich")["outcome"] == "succeeded"
+    assert [event["event"] for event in events if event["event"] != "waiting"] == ["admitted", "finished"]
+    assert holds() == []
+
+
+def test_what_is_wrong_in_the_settings_is_not_retried(airflow, env_gateway, gateway) -> None:
+    before = gateway.balance_reads, env_gateway.balance_reads
+    result = airflow.run("decorated_without_budget")
+    for task in ("enrich", "plain", "nonsense"):
+        assert (result.state_of(task), result.tries_of(task)) == ("failed", 1), task
+    assert (gateway.balance_reads, env_gateway.balance_reads) == before
+
+
+def test_what_would_hide_the_functions_own_failure_is_refused() -> None:
+    from airflow.providers.common.compat.sdk import task
+
+    with pytest.raises(ValueError, match="soft_fail is for sensors"):
+        task.credit_guard(budget=1, soft_fail=True)(lambda: None)()
 
 
 def test_short_warns_if_asked_to(airflow, gateway, events) -> None:

@@ -21,7 +21,7 @@ def test_airflow_finds_the_provider(airflow) -> None:
     assert hook.connection_testable
     form = manager.field_behaviours["apimall"]
     assert form["relabeling"]["password"] == "API key"
-    assert form["hidden_fields"] == ["login"]
+    assert form["hidden_fields"] == ["login", "schema", "port"]
 
 
 def test_the_provider_info_fits_airflows_schema(airflow) -> None:
