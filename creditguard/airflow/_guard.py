@@ -26,8 +26,6 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-mask_environment()
-
 
 class guard(core_guard):  # noqa: N801 - as the one of creditguard
     """`creditguard.guard` by an Airflow connection; takes all its arguments, and
@@ -53,6 +51,8 @@ class guard(core_guard):  # noqa: N801 - as the one of creditguard
         apimall_conn_id: str | None = None,
         **options: Unpack[GuardOptions],
     ) -> None:
+        # Not at import: in a triggerer masking lets other triggers run, and they would find this module half made.
+        mask_environment()
         super().__init__(name, **options)
         self._conn_id = apimall_conn_id or conn_id
 

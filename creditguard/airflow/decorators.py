@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from airflow.providers.common.compat.sdk import (
     AirflowSkipException,
+    Asset,
     DecoratedOperator,
     PokeReturnValue,
     task_decorator_factory,
@@ -14,6 +15,10 @@ from airflow.providers.common.compat.sdk import (
 from airflow.providers.standard.operators.python import PythonOperator
 
 from creditguard.airflow.base import CreditOperator
+from creditguard.airflow.links import CreditReportLink
+from creditguard.errors import CreditGuardError, InsufficientCredits
+from creditguard.rules.events import FINISHED, REFUSED
+from creditguard.rules.sentences import sentence
 
 if TYPE_CHECKING:
     from airflow.providers.common.compat.sdk import TaskDecorator
@@ -27,6 +32,8 @@ XCOM_KEY = "credit_report"
 
 _LEVELS: dict[str, Level] = {"skip": "info", "retry": "warning"}
 """How loud a refusal is, by what was asked for: an error if left out."""
+_OF_ASSETS = ("run_id", "job", "unit", "budget", "credits_consumed", "basis")
+"""What of the report goes with an event of an asset."""
 
 
 class CreditGuardOperator(DecoratedOperator, PythonOperator, CreditOperator):
@@ -41,12 +48,14 @@ class CreditGuardOperator(DecoratedOperator, PythonOperator, CreditOperator):
     deferrable  with "reschedule": wait in the triggerer; Airflow's `[operators] default_deferrable` if left out
     All other options are those of `creditguard.guard` (keep and account templated).
 
+    The report is the XCom `credit_report`, a page behind the button "Credit report", and extra of the events of the task's assets.
     When Airflow kills the task, `on_kill` takes the exit reading and gives the hold back.
     """
 
     template_fields: Sequence[str] = ("templates_dict", "op_args", "op_kwargs", *CreditOperator.template_fields)
     template_fields_renderers = {"templates_dict": "json", "op_args": "py", "op_kwargs": "py"}  # noqa: RUF012 - Airflow's
     custom_operator_name = "@task.credit_guard"
+    operator_extra_links = (CreditReportLink(),)
     ui_color = CreditOperator.ui_color
     python_callable: Callable[..., Any]
     _asks_only = False
@@ -76,6 +85,7 @@ class CreditGuardOperator(DecoratedOperator, PythonOperator, CreditOperator):
         self.on_short = on_short
         self._function = python_callable
         self._killed = False
+        self._report: dict[str, Any] | None = None
 
     def execute(self, context: Any) -> Any:
         return self._wait(context) if self.on_short == "reschedule" else self._run(context).xcom_value
@@ -90,8 +100,6 @@ class CreditGuardOperator(DecoratedOperator, PythonOperator, CreditOperator):
     def _run(self, context: Any) -> PokeReturnValue:
         """Run the function, guarded. Not done: refused for now, and to be tried again."""
         from creditguard.airflow._guard import TaskGuard
-        from creditguard.errors import CreditGuardError
-        from creditguard.rules.events import REFUSED
 
         waits = self.on_short == "reschedule"
         sink = self._sink({REFUSED: _LEVELS.get(self.on_short, "error")}, waiting=waits)
@@ -110,7 +118,6 @@ class CreditGuardOperator(DecoratedOperator, PythonOperator, CreditOperator):
 
     def _short(self, refusal: Exception, guard: TaskGuard) -> PokeReturnValue:
         from creditguard.airflow.preflight import passes_by_itself
-        from creditguard.errors import InsufficientCredits
 
         if self.on_short == "reschedule" and passes_by_itself(refusal):
             assert guard.run is not None  # noqa: S101 - it was refused
@@ -131,12 +138,23 @@ class CreditGuardOperator(DecoratedOperator, PythonOperator, CreditOperator):
         settle_open_runs()
         super().on_kill()
 
+    def get_openlineage_facets_on_complete(self, _: Any) -> Any:
+        """The credits, for Airflow's OpenLineage provider, which asks for them if it is there."""
+        from creditguard.airflow.openlineage import lineage
+
+        return lineage(self._report)
+
     def _leave_report(self, guard: TaskGuard, context: Any) -> None:
+        """Where people look: as an XCom, and with the events of the task's assets."""
         if guard.run is None or self._killed or (guard.refused and self.on_short == "reschedule"):
             return  # Airflow takes no XComs of a task that it has ended
         try:
-            report = guard.run.report.to_dict()
-            context["ti"].xcom_push(key=XCOM_KEY, value=report)
+            report = self._report = guard.run.report.to_dict()
+            said = sentence(FINISHED, report)
+            context["ti"].xcom_push(key=XCOM_KEY, value={"sentence": said, **report})
+            for outlet in self.outlets:
+                if isinstance(outlet, Asset):
+                    context["outlet_events"][outlet].extra["creditguard"] = {name: report[name] for name in _OF_ASSETS}
         except Exception:  # a full or absent XCom backend must not undo what the function has done
             self.log.exception("The credit report could not be pushed")
 

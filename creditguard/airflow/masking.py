@@ -41,7 +41,8 @@ def mask_settings(settings: CurrentSettings) -> None:
 
 
 def mask_environment() -> None:
-    """As `mask_settings`, at import: from then on even what a task logs before its first guard is masked."""
+    """As `mask_settings`, when a guard is made, as a rule while the DAG file is loaded: then even what a task logs before its
+    first run is masked."""
     from creditguard import settings
 
     with contextlib.suppress(

@@ -35,6 +35,7 @@ def get_provider_info() -> dict[str, Any]:
                 },
             }
         ],
+        "extra-links": ["creditguard.airflow.links.CreditReportLink"],
         "task-decorators": [
             {"name": "credit_guard", "class-name": "creditguard.airflow.decorators.credit_guard_task"},
         ],

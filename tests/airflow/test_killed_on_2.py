@@ -76,7 +76,7 @@ def test_a_task_marked_failed_is_settled(airflow, env_gateway, gateway, holds, g
         (log,) = (airflow.home / "logs" / f"dag_id={dag_id}" / f"run_id={run_id}").glob("task_id=enrich/attempt=*.log")
         text = log.read_text()
         (finished,) = [line for line in text.splitlines() if "creditguard.finished" in line]
-        report = json.loads(finished[finished.index("{") :])
+        report = json.loads(finished[finished.index('{"') :])
         assert report["outcome"] == "cancelled"
         assert report["balance_after"] == 100
         assert report["labels"]["dag_id"] == dag_id

@@ -7,11 +7,12 @@ import os
 import time
 from datetime import datetime, timedelta
 
-from airflow.providers.common.compat.sdk import BaseHook, dag, task
+from airflow.providers.common.compat.sdk import Asset, BaseHook, dag, task
 
 import creditguard
 import creditguard.airflow
 from creditguard import current_run
+from creditguard.airflow import CreditGateOperator
 
 START = {"start_date": datetime(2026, 1, 1), "catchup": False}
 POKE = float(os.environ.get("CREDITGUARD_TEST_POKE", "0.2"))
@@ -104,6 +105,25 @@ decorated_deferred = short("reschedule", "deferred", deferrable=True)
 
 
 @dag(schedule=None, **START)
+def decorated_with_assets():
+    @task.credit_guard(budget=10, outlets=[Asset("enriched")])
+    def enrich(outlet_events=None) -> None:
+        outlet_events[Asset("enriched")].extra["rows"] = 3
+        current_run().record(3)
+
+    enrich()
+
+
+@dag(schedule=None, default_args={"apimall_conn_id": "apimall_default", "keep": 30, "on_short": "skip"}, **START)
+def by_default_args():
+    @task.credit_guard(budget=80)
+    def enrich() -> None: ...
+
+    CreditGateOperator.partial(task_id="gates", labels={"team": "ml"}).expand(budget=[10, 80])
+    enrich()
+
+
+@dag(schedule=None, **START)
 def decorated_without_budget():
     @task.credit_guard(**RETRIES)
     def enrich() -> None: ...
@@ -184,6 +204,8 @@ def plain_guard():
 for each in (
     decorated,
     decorated_fails,
+    decorated_with_assets,
+    by_default_args,
     decorated_without_budget,
     decorated_stopped,
     decorated_too_slow,
