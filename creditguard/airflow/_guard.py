@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
+from airflow.providers.common.compat.sdk import AirflowNotFoundException
+
 from creditguard.airflow.masking import mask_environment
+from creditguard.errors import ConfigurationError
+from creditguard.guarding import hosts
 from creditguard.guarding.guard import guard as core_guard
 from creditguard.guarding.run import Run
 from creditguard.rules.values import Admission
@@ -22,13 +26,12 @@ if TYPE_CHECKING:
 P = ParamSpec("P")
 R = TypeVar("R")
 
-mask_environment()
-
 
 class guard(core_guard):  # noqa: N801 - as the one of creditguard
     """`creditguard.guard` by an Airflow connection; takes all its arguments, and
 
-    conn_id     the Airflow connection that holds the key and the gateway; the environment's if left out
+    conn_id     the Airflow connection that holds the key and the gateway; the environment's if left out.
+                apimall_conn_id is another name for it
 
     All else that a guard does in an Airflow task, that of creditguard does there too: the run's labels (dag_id, task_id,
     run_id, try_number, map_index) come from the task, and so does its name if none is given. When credits are short the task
@@ -40,9 +43,18 @@ class guard(core_guard):  # noqa: N801 - as the one of creditguard
         def enrich(rows): ...
     """
 
-    def __init__(self, name: str | None = None, *, conn_id: str | None = None, **options: Unpack[GuardOptions]) -> None:
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        conn_id: str | None = None,
+        apimall_conn_id: str | None = None,
+        **options: Unpack[GuardOptions],
+    ) -> None:
+        # Not at import: in a triggerer masking lets other triggers run, and they would find this module half made.
+        mask_environment()
         super().__init__(name, **options)
-        self._conn_id = conn_id
+        self._conn_id = apimall_conn_id or conn_id
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Guard each call of `function`, as the core's guard does."""
@@ -57,14 +69,16 @@ class guard(core_guard):  # noqa: N801 - as the one of creditguard
         """Look the connection up, once. When a run starts, not before: a decorator is made while the DAG file is parsed."""
         hook = self._hook()
         if hook:
-            hook.get_conn()
+            with _never_retried():
+                hook.get_conn()
             self._use(hook)
 
     async def aconnect(self) -> None:
         """As `connect`, without blocking the event loop."""
         hook = self._hook()
         if hook:
-            await hook.aget_conn()
+            with _never_retried():
+                await hook.aget_conn()
             self._use(hook)
 
     async def aask(self) -> Admission:
@@ -90,10 +104,29 @@ class guard(core_guard):  # noqa: N801 - as the one of creditguard
         self._options = replace(self._options, source=hook.get_conn(), account=self._options.account or hook.account)
 
 
+@contextlib.contextmanager
+def _never_retried() -> Iterator[None]:
+    """A connection that cannot be used cannot be used the next time, either."""
+    try:
+        yield
+    except ConfigurationError as error:
+        raise hosts.here().refused(error) from None
+    except AirflowNotFoundException as error:
+        raise hosts.here().refused(ConfigurationError(str(error), "conn_id")) from None
+
+
 class TaskGuard(guard):
     """The guard of one call, which remembers its run: for `@task.credit_guard`."""
 
     run: Run | None = None
+
+    @property
+    def refused(self) -> bool:
+        """Whether the run was asked for and not admitted: then the function has not been called."""
+        try:
+            return self.run is not None and self.run.report.outcome == "refused"
+        except RuntimeError:
+            return False
 
     def _run(self, name: str | None = None, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None) -> Run:
         self.run = super()._run(name, args, kwargs)

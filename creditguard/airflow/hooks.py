@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from asyncio import to_thread
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from airflow.providers.common.compat.sdk import BaseHook
 
@@ -19,7 +19,9 @@ class ApiMallHook(BaseHook):
     The connection's password is the key; its host the gateway, as a URL or as a host name (with `schema` and `port`; the public
     gateway if left out). The extra field `account` names a pool that several keys draw on.
 
-    conn_id     the connection; None for the key and the gateway of the environment
+    conn_id     the connection; None for the key and the gateway of the environment. apimall_conn_id is another name for it
+
+    A connection that cannot be used is a ConfigurationError, which names its field.
     """
 
     conn_name_attr = "conn_id"
@@ -27,9 +29,9 @@ class ApiMallHook(BaseHook):
     conn_type = "apimall"
     hook_name = "API Mall"
 
-    def __init__(self, conn_id: str | None = default_conn_name) -> None:
+    def __init__(self, conn_id: str | None = default_conn_name, *, apimall_conn_id: str | None = None) -> None:
         super().__init__()
-        self.conn_id = conn_id
+        self.conn_id = apimall_conn_id or conn_id
         self.account: str | None = None
         """The connection's name for the account, once `get_conn` has been called."""
         self._source: ApiMall | None = None
@@ -80,22 +82,43 @@ class ApiMallHook(BaseHook):
 
     def _from(self, connection: Any) -> ApiMall:
         from creditguard import settings
-        from creditguard.airflow.masking import mask
-        from creditguard.errors import ConfigurationError
+        from creditguard.airflow.masking import mask, mask_settings
+        from creditguard.guarding.wiring import source_for
 
         environment = settings.current()
+        mask_settings(environment)
         if connection is None:
-            key = environment.api_key.get_secret_value() if environment.api_key else None
-            base_url = environment.base_url
-            where = "APIMALL_API_KEY"
-        else:
-            key, base_url = connection.password, base_url_of(connection) or environment.base_url
-            where = f"the password of connection {self.conn_id!r}"
-            self.account = connection.extra_dejson.get("account") or None
-        mask(key)
-        if not key:
-            raise ConfigurationError(f"{where} must hold the API Mall key", where)
-        return _source(key, base_url)
+            return cast("ApiMall", source_for(environment))
+        mask(connection.password)
+        _check(connection, f"connection {self.conn_id!r}")
+        self.account = connection.extra_dejson.get("account") or None
+        return _source(connection.password, base_url_of(connection) or environment.base_url)
+
+
+def _check(connection: Any, name: str) -> None:
+    """Raise ConfigurationError, which names the field, for what cannot be meant. No value is ever shown: it may be the key."""
+    from creditguard.errors import ConfigurationError
+    from creditguard.sources.apimall_checks import check_base_url, check_key
+
+    def wrong(why: str) -> ConfigurationError:
+        return ConfigurationError(f"{name} {why}", name)
+
+    if connection.conn_type not in {"apimall", "", None}:
+        raise wrong(f"is of type {connection.conn_type!r}; it must be one of type API Mall ('apimall')")
+    for field in ("schema", "login", "password"):
+        if "://" in (getattr(connection, field) or ""):
+            raise wrong(f"has a URL in its {field}; the gateway's URL belongs in its host, the key in its password")
+    if not connection.password and connection.login:
+        raise wrong("has something in its login; the API Mall key belongs in its password")
+    if not connection.password:
+        raise ConfigurationError(f"the password of {name} must hold the API Mall key", name)
+    check_key(connection.password, f"the password of {name}")
+    url = base_url_of(connection)
+    if url:
+        check_base_url(url, f"the host of {name}")
+    account = connection.extra_dejson.get("account")
+    if account is not None and not isinstance(account, str):
+        raise wrong("must have text in its extra field 'account'")
 
 
 def base_url_of(connection: Any) -> str | None:

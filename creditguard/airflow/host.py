@@ -13,9 +13,12 @@ from creditguard.airflow import kills
 from creditguard.airflow.context import current_context, job_name, labels
 from creditguard.airflow.errors import final
 from creditguard.airflow.masking import mask_settings
+from creditguard.airflow.sinks import TaskSink
 from creditguard.errors import BudgetExceeded, CreditGuardError
 from creditguard.guarding.hosts import Host
 from creditguard.guarding.run import Run
+from creditguard.rules.ports import EventSink
+from creditguard.sinks.host import HostSink
 
 
 def here() -> TaskHost | None:
@@ -30,6 +33,10 @@ class TaskHost(Host):
     def __init__(self, context: Mapping[str, Any]) -> None:
         self.job = job_name(context)
         self.labels = labels(context)
+
+    def sink(self, sink: EventSink) -> EventSink:
+        """The task's log, or what the caller named in its place."""
+        return TaskSink() if type(sink) is HostSink else sink
 
     def opening(self, run: Run) -> None:  # noqa: ARG002 - the host's signature
         mask_settings(settings.current())

@@ -6,18 +6,31 @@ Airflow masks what it reads from a connection. A key from the environment or fro
 from __future__ import annotations
 
 import contextlib
-
-from airflow.providers.common.compat.sdk import mask_secret
+from collections.abc import Callable
+from functools import cache
+from importlib import import_module
+from typing import cast
 
 from creditguard.settings import CurrentSettings
 
+# Where Airflow has it, by version: with the newest providers, 3 with those of its time, 2 with those of its time.
+_HOMES = ("airflow.providers.common.compat.sdk", "airflow.sdk.log", "airflow.utils.log.secrets_masker")
+
 _masked: set[int] = set()  # hashes, so that this module holds no key
+
+
+@cache
+def _mask_secret() -> Callable[[str], object]:
+    for home in _HOMES:
+        with contextlib.suppress(ImportError, AttributeError):
+            return cast("Callable[[str], object]", import_module(home).mask_secret)
+    raise ImportError("this Airflow is older than any that creditguard supports: it masks no secrets")
 
 
 def mask(key: str | None) -> None:
     """Have Airflow show `***` in place of the key, in this process and in the one that writes its log."""
     if key and hash(key) not in _masked:
-        mask_secret(key)
+        _mask_secret()(key)
         _masked.add(hash(key))
 
 
@@ -28,7 +41,8 @@ def mask_settings(settings: CurrentSettings) -> None:
 
 
 def mask_environment() -> None:
-    """As `mask_settings`, at import: from then on even what a task logs before its first guard is masked."""
+    """As `mask_settings`, when a guard is made, as a rule while the DAG file is loaded: then even what a task logs before its
+    first run is masked."""
     from creditguard import settings
 
     with contextlib.suppress(

@@ -6,22 +6,27 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from airflow.providers.common.compat.sdk import (
+    XCOM_RETURN_KEY,
+    AirflowSensorTimeout,
     AirflowSkipException,
-    BaseSensorOperator,
     PokeReturnValue,
     SkipMixin,
 )
 
-from creditguard.airflow.arguments import Guarded, one_of, split, takes_options
+from creditguard.airflow.base import CreditOperator
 
 if TYPE_CHECKING:
     from creditguard.errors import CreditGuardError
+    from creditguard.rules.events import Level
     from creditguard.rules.values import Admission
 
 GateOnShort = Literal["fail", "skip", "short_circuit", "retry", "reschedule", "warn"]
 
+_LEVELS: dict[str, Level] = {"skip": "info", "short_circuit": "info", "retry": "warning"}
+"""How loud a refusal is, by what was asked for: an error if left out."""
 
-class CreditGateOperator(Guarded, BaseSensorOperator, SkipMixin):
+
+class CreditGateOperator(CreditOperator, SkipMixin):
     """Ask once whether a job with this budget could start: the balance, less what other runs hold, less `keep`.
 
     Takes no hold: guard the tasks behind it as well (`@task.credit_guard`), if they may run beside others.
@@ -33,55 +38,71 @@ class CreditGateOperator(Guarded, BaseSensorOperator, SkipMixin):
                 for at most `timeout` seconds, with no worker slot taken and the try number as it was;  "warn": an event, no more
     conn_id     the connection that holds the key; None for the environment's (templated)
     name        the job's name in events; `dag.task` if left out
+    deferrable  with "reschedule": wait in the triggerer; Airflow's `[operators] default_deferrable` if left out
     All other options are those of `creditguard.guard` (keep and account templated).
 
     A balance that cannot be read fails the task, with its retries; a key that is rejected, without. Returns the answer:
-    enough, budget, balance, held_by_others, headroom, shortfall, unit.
+    enough, reason, budget, balance, held_by_others, headroom, shortfall, unit. It is left as XCom however the gate ends.
     """
 
     inherits_from_skipmixin = True
 
-    # A sensor, since that is what Airflow's schedulers let wait: on 2.x another task's reschedule date is not heeded.
-    @takes_options
-    def __init__(
-        self,
-        *,
-        on_short: GateOnShort = "fail",
-        conn_id: str | None = "apimall_default",
-        name: str | None = None,
-        **kwargs: Any,
-    ) -> None:
-        one_of(on_short, get_args(GateOnShort))
-        options, kwargs = split(kwargs)
+    def __init__(self, *, on_short: GateOnShort = "fail", **kwargs: Any) -> None:
+        if on_short not in get_args(GateOnShort):
+            raise ValueError(f"on_short must be one of {', '.join(get_args(GateOnShort))}, not {on_short!r}")
         kwargs["mode"] = "reschedule" if on_short == "reschedule" else "poke"
         super().__init__(**kwargs)
-        self._take(name, conn_id, options)
         self.on_short = on_short
 
     def execute(self, context: Any) -> Any:
-        from creditguard.airflow.preflight import summary
+        if self.on_short != "reschedule":
+            return self._once(context)
+        try:
+            return self._wait(context)
+        except (AirflowSensorTimeout, AirflowSkipException):
+            self._leave_answer(context)
+            raise
 
-        if self.on_short == "reschedule":
-            return super().execute(context)
-        admission = self._ask()
-        if admission.refusal:
-            return self._short(admission.refusal, context, summary(admission))
-        self.log.info(
-            "%s", "Enough credits." if not admission.shortfall else "Short of credits, going on all the same."
-        )
-        return summary(admission)
+    def execute_complete(self, context: Any, event: dict[str, Any], ends: float = 0.0) -> Any:
+        """Take up the task again with what the trigger found."""
+        try:
+            return super().execute_complete(context, event, ends)
+        except Exception:
+            self._leave_answer(context)
+            raise
 
-    def poke(self, context: Any) -> PokeReturnValue:  # noqa: ARG002 - Airflow's signature
+    def poke(self, context: Any) -> PokeReturnValue:
         """For on_short="reschedule": whether the wait is over."""
         from creditguard.airflow.errors import final
-        from creditguard.airflow.preflight import passes_by_itself, summary
+        from creditguard.airflow.preflight import passes_by_itself
 
         admission = self._ask()
-        if admission.refusal and not passes_by_itself(admission):
+        if admission.refusal and not passes_by_itself(admission.refusal):
+            self._leave_answer(context)
             raise final(admission.refusal)
-        return PokeReturnValue(is_done=admission.refusal is None, xcom_value=summary(admission))
+        return PokeReturnValue(is_done=admission.refusal is None, xcom_value=self._answer)
 
-    def _short(self, refusal: CreditGuardError, context: Any, answer: dict[str, Any]) -> dict[str, Any]:
+    def _once(self, context: Any) -> dict[str, Any] | None:
+        admission = self._ask()
+        if admission.refusal is None:
+            return self._answer
+        self._leave_answer(context)
+        return self._short(admission.refusal, context)
+
+    def _ask(self) -> Admission:
+        from creditguard.airflow._guard import guard
+        from creditguard.airflow.preflight import summary
+        from creditguard.rules.events import REFUSED
+
+        sink = self._sink({REFUSED: _LEVELS.get(self.on_short, "error")}, waiting=self.on_short == "reschedule")
+        unreadable = self.options.get("on_unreadable") or "abort"
+        on_short = "warn" if self.on_short == "warn" else "abort"
+        admission = self._guard(guard, on_short=on_short, on_unreadable=unreadable, sink=sink).ask()
+        self._answer = summary(admission)
+        self._ask_again_for(admission.plan)
+        return admission
+
+    def _short(self, refusal: CreditGuardError, context: Any) -> dict[str, Any] | None:
         from creditguard.airflow.errors import final
         from creditguard.errors import InsufficientCredits
 
@@ -91,9 +112,13 @@ class CreditGateOperator(Guarded, BaseSensorOperator, SkipMixin):
             raise AirflowSkipException(str(refusal))
         if self.on_short == "retry":
             raise refusal
-        self.log.warning("%s: all tasks behind the gate are skipped", refusal)
+        self.log.info("All tasks behind the gate are skipped.")
         self._skip_all_downstream(context)
-        return answer
+        return self._answer
+
+    def _leave_answer(self, context: Any) -> None:
+        if self._answer:
+            context["ti"].xcom_push(key=XCOM_RETURN_KEY, value=self._answer)
 
     def _skip_all_downstream(self, context: Any) -> None:
         task, ti = context["task"], context["ti"]
@@ -105,12 +130,3 @@ class CreditGateOperator(Guarded, BaseSensorOperator, SkipMixin):
         else:  # Airflow 2
             dag_run = context["dag_run"]
             self.skip(dag_run=dag_run, execution_date=dag_run.logical_date, tasks=tasks, map_index=ti.map_index)
-
-    def _ask(self) -> Admission:
-        from creditguard.airflow._guard import guard
-        from creditguard.airflow.preflight import WaitingSink
-
-        how: dict[str, Any] = {"on_short": "warn" if self.on_short == "warn" else "abort"}
-        if self.on_short == "reschedule":
-            how["sink"] = WaitingSink()
-        return self._guard(guard, **{"on_unreadable": "abort", **how}).ask()

@@ -35,6 +35,7 @@ def get_provider_info() -> dict[str, Any]:
                 },
             }
         ],
+        "extra-links": ["creditguard.airflow.links.CreditReportLink"],
         "task-decorators": [
             {"name": "credit_guard", "class-name": "creditguard.airflow.decorators.credit_guard_task"},
         ],
@@ -42,12 +43,11 @@ def get_provider_info() -> dict[str, Any]:
 
 
 UI_FIELD_BEHAVIOUR: dict[str, Any] = {
-    "hidden-fields": ["login"],
-    "relabeling": {"password": "API key", "host": "Gateway", "schema": "Scheme"},
+    "hidden-fields": ["login", "schema", "port"],
+    "relabeling": {"password": "API key", "host": "Gateway"},
     "placeholders": {
         "password": "the API Mall key",
         "host": "https://gateway.apimall.ai",
-        "schema": "https",
         "extra": '{"account": "the name of a pool that several keys draw on"}',
     },
 }

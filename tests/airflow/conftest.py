@@ -175,16 +175,21 @@ def env_gateway(gateways, gateway, monkeypatch: pytest.MonkeyPatch):
 @pytest.fixture
 def events(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
     """What was logged in this process, oldest first."""
+    from creditguard.airflow.sinks import TaskSink
     from creditguard.sinks.host import HostSink
 
     seen: list[dict] = []
-    emit = HostSink.emit
 
-    def emit_and_note(self, event) -> None:
-        seen.append({"event": event.name.removeprefix("creditguard."), "level": event.level, **event.fields})
-        emit(self, event)
+    def noting(emit):
+        def emit_and_note(self, event) -> None:
+            level = getattr(self, "_levels", {}).get(event.name, event.level)
+            seen.append({"event": event.name.removeprefix("creditguard."), "level": level, **event.fields})
+            emit(self, event)
 
-    monkeypatch.setattr(HostSink, "emit", emit_and_note)
+        return emit_and_note
+
+    for sink in (TaskSink, HostSink):  # in a task, and outside of one
+        monkeypatch.setattr(sink, "emit", noting(sink.emit))
     return seen
 
 

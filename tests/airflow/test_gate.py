@@ -11,6 +11,7 @@ def test_opens_when_there_is_enough(airflow, gateway, holds) -> None:
     assert result.state_of("behind") == "success"
     assert result.xcom("return_value", "gate") == {
         "enough": True,
+        "reason": None,
         "budget": 100,
         "balance": 100,
         "held_by_others": 0,
@@ -32,10 +33,16 @@ def test_fails_without_retries(airflow, gateway, events) -> None:
     assert refused["shortfall"] == 1
     assert refused["job"] == "gate_fail.gate"
     assert refused["labels"]["dag_id"] == "gate_fail"
+    assert refused["level"] == "error"
+    assert result.xcom("return_value", "gate")["shortfall"] == 1
 
 
-def test_skips_itself_and_by_the_trigger_rules_what_is_behind(airflow, gateway) -> None:
+def test_skips_itself_and_by_the_trigger_rules_what_is_behind(airflow, gateway, events) -> None:
     result = airflow.run("gate_skip", budget=101)
+    assert [(event["event"], event["level"]) for event in events] == [("refused", "info")]
+    answer = result.xcom("return_value", "gate")
+    assert (answer["enough"], answer["headroom"]) == (False, 100)
+    assert "101 credits" in answer["reason"]
     assert result.state == "success"
     assert [result.state_of(task) for task in ("gate", "behind", "anyway")] == ["skipped", "skipped", "success"]
 
@@ -62,13 +69,24 @@ def test_retries_until_the_tries_are_used_up(airflow, gateway) -> None:
     assert result.tries_of("gate") == 2
 
 
-def test_reschedules_without_using_up_a_try(airflow, gateway, events) -> None:
+@pytest.mark.parametrize("dag_id", ["gate_reschedule", "gate_deferred"])
+def test_waits_without_using_up_a_try(airflow, gateway, events, dag_id: str) -> None:
     gateway.schedule(top_up=50, at_reading=3)
-    result = airflow.run("gate_reschedule", budget=101)
+    result = airflow.run(dag_id, budget=101)
     assert result.state_of("gate") == "success"
     assert result.tries_of("gate") == 1
     assert result.state_of("behind") == "success"
-    assert [event["event"] for event in events] == ["waiting", "waiting"]
+    assert result.xcom("return_value", "gate")["headroom"] == 150
+    assert {event["event"] for event in events} == {"waiting"}
+
+
+@pytest.mark.parametrize("dag_id", ["gate_gives_up", "gate_deferred_gives_up"])
+def test_gives_up_when_the_time_is_up_with_the_reason_and_the_answer(airflow, gateway, dag_id: str, caplog) -> None:
+    result = airflow.run(dag_id, budget=101)
+    assert result.state_of("gate") == "failed"
+    assert result.tries_of("gate") == 1
+    assert result.xcom("return_value", "gate")["shortfall"] == 1
+    assert "in vain" in caplog.text or airflow.version >= (3, 0)
 
 
 def test_warns_and_opens(airflow, gateway, events) -> None:

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import json
+from types import SimpleNamespace
 
 import pytest
+
+from creditguard import current_run
 
 
 def test_runs_and_reports(airflow, gateway, events, holds) -> None:
@@ -81,8 +85,9 @@ def test_short_fails_without_retries_and_reports(airflow, gateway, events) -> No
     assert [event["event"] for event in events] == ["refused"]
 
 
-def test_short_skips_if_asked_to(airflow, gateway) -> None:
+def test_short_skips_if_asked_to(airflow, gateway, events) -> None:
     result = airflow.run("decorated_skip", budget=101)
+    assert [(event["event"], event["level"]) for event in events] == [("refused", "info")]
     assert result.state == "success"
     assert [result.state_of(task) for task in ("enrich", "behind")] == ["skipped", "skipped"]
 
@@ -94,6 +99,33 @@ def test_short_retries_if_asked_to(airflow, gateway) -> None:
     assert result.tries_of("enrich") == 2
     assert result.xcom("credit_report", "enrich")["outcome"] == "succeeded"
     assert result.xcom("credit_report", "enrich")["labels"]["try_number"] == 2
+
+
+@pytest.mark.parametrize("dag_id", ["decorated_reschedule", "decorated_deferred"])
+def test_short_waits_if_asked_to_and_uses_up_no_try(airflow, gateway, events, holds, dag_id: str) -> None:
+    gateway.schedule(top_up=50, at_reading=4)
+    result = airflow.run(dag_id, budget=101)
+    assert result.state == "success"
+    assert result.xcom("return_value", "enrich") == "ran"
+    assert result.tries_of("enrich") == 1
+    assert result.xcom("credit_report", "enrich")["outcome"] == "succeeded"
+    assert [event["event"] for event in events if event["event"] != "waiting"] == ["admitted", "finished"]
+    assert holds() == []
+
+
+def test_what_is_wrong_in_the_settings_is_not_retried(airflow, env_gateway, gateway) -> None:
+    before = gateway.balance_reads, env_gateway.balance_reads
+    result = airflow.run("decorated_without_budget")
+    for task in ("enrich", "plain", "nonsense"):
+        assert (result.state_of(task), result.tries_of(task)) == ("failed", 1), task
+    assert (gateway.balance_reads, env_gateway.balance_reads) == before
+
+
+def test_what_would_hide_the_functions_own_failure_is_refused() -> None:
+    from airflow.providers.common.compat.sdk import task
+
+    with pytest.raises(ValueError, match="soft_fail is for sensors"):
+        task.credit_guard(budget=1, soft_fail=True)(lambda: None)()
 
 
 def test_short_warns_if_asked_to(airflow, gateway, events) -> None:
@@ -121,6 +153,74 @@ def test_coroutine_functions_are_refused_before_anything_is_read(airflow, gatewa
     before = gateway.balance_reads
     assert airflow.run("decorated_async", budget=1).state_of("enrich") == "failed"
     assert gateway.balance_reads == before
+
+
+def test_default_args_and_partial_give_the_guards_options(airflow, gateway, events) -> None:
+    result = airflow.run("by_default_args")
+    assert result.state_of("enrich") == "skipped"
+    assert result.xcom("credit_report", "enrich")["keep"] == 30
+    assert [result.state_of("gates", index) for index in (0, 1)] == ["success", "skipped"]
+    answers = result.xcoms("return_value", "gates")
+    assert [answers[index]["headroom"] for index in (0, 1)] == [70, 70]
+    assert {event["labels"].get("team") for event in events if event["labels"]["task_id"] == "gates"} == {"ml"}
+
+
+def test_the_credits_go_with_the_events_of_the_tasks_assets(airflow, gateway) -> None:
+    if airflow.version < (3, 0):
+        airflow.dag("decorated_with_assets").sync_to_db()  # as the scheduler does, or it has no dataset to tell of
+    result = airflow.run("decorated_with_assets")
+    assert result.state == "success"
+    table = "asset_event" if airflow.version >= (3, 0) else "dataset_event"
+    with airflow.database() as rows:
+        (extra,) = rows.execute(
+            f"select extra from {table} where source_dag_id = 'decorated_with_assets' and source_run_id = ?",
+            (result.run_id,),
+        ).fetchone()
+    report = result.xcom("credit_report", "enrich")
+    spent = {"job": "enrich", "unit": "credits", "budget": 10, "credits_consumed": 3, "basis": "recorded"}
+    assert json.loads(extra) == {"rows": 3, "creditguard": {"run_id": report["run_id"], **spent}}
+
+
+def test_the_button_leads_to_the_report(airflow, gateway) -> None:
+    from urllib.parse import parse_qs, urlsplit
+
+    from creditguard.airflow.links import CreditReportLink
+
+    result = airflow.run("decorated", budget=80)
+    assert result.xcom("credit_report", "enrich")["sentence"].startswith("enrich: consumed 3 of 80 credits")
+    key = SimpleNamespace(dag_id="decorated", run_id=result.run_id, task_id="enrich", map_index=-1)
+    link = urlsplit(CreditReportLink().get_link(None, ti_key=key))
+    query = {name: values[0] for name, values in parse_qs(link.query).items()}
+    assert (query["task_id"], query["map_index"]) == ("enrich", "-1")
+    if airflow.version >= (3, 0):
+        assert link.path == "/creditguard/report"
+        assert (query["dag_id"], query["run_id"]) == ("decorated", result.run_id)
+        assert parse_qs(urlsplit(result.xcom("_link_CreditReportLink", "enrich")).query)["run_id"] == [result.run_id]
+    else:
+        assert link.path == "/dags/decorated/grid"
+        assert (query["dag_run_id"], query["tab"]) == (result.run_id, "xcom")
+    task = airflow.dag("decorated").get_task("enrich")
+    assert "Credit report" in task.extra_links
+
+
+def test_the_credits_are_a_facet_for_openlineage(airflow, gateway) -> None:
+    pytest.importorskip("airflow.providers.openlineage")
+    from airflow.providers.openlineage.extractors.manager import ExtractorManager
+
+    from creditguard.airflow.decorators import CreditGuardOperator
+
+    def enrich() -> None:
+        current_run().record(2)
+
+    operator = CreditGuardOperator(task_id="enrich", python_callable=enrich, op_args=(), op_kwargs={}, budget=5)
+    pushed: dict[str, object] = {}
+    ti = SimpleNamespace(xcom_push=lambda key, value: pushed.update({key: value}))
+    operator._run({"ti": ti})
+    run = SimpleNamespace(run_id="run")
+    found = ExtractorManager().extract_metadata(run, operator, complete=True, task_instance=ti)
+    facet = found.run_facets["creditguard"]
+    assert (facet.job, facet.budget, facet.credits_consumed, facet.basis) == ("enrich", 5, 2, "recorded")
+    assert facet.guard_run_id == pushed["credit_report"]["run_id"]
 
 
 def test_the_example(airflow, gateway) -> None:

@@ -83,16 +83,27 @@ def test_outside_of_a_task_it_is_the_guard_of_creditguard(env_gateway) -> None:
     assert not isinstance(refused.value, NotEnoughCredits)
 
 
-def test_guard_over_task_is_refused() -> None:
-    from airflow.providers.common.compat.sdk import task
+def test_guard_over_task_is_refused(airflow) -> None:
+    """Whatever of Airflow's it is: it would guard the making of the task, at every parse."""
+    import creditguard
+    import creditguard.airflow
 
-    from creditguard.airflow import guard
+    decorated = airflow.dag("plain_guard").get_task("enrich")
+    from airflow.providers.common.compat.sdk import task
 
     def enrich() -> None: ...
 
-    for tasks_object in (task(enrich), task.credit_guard(budget=1)(enrich)):
-        with pytest.raises(TypeError, match="the order is @task"):
-            guard(budget=1)(tasks_object)
+    tasks_objects = (
+        task(enrich),
+        task.credit_guard(budget=1)(enrich),
+        task.short_circuit(enrich),
+        task.sensor(enrich),
+        decorated,
+    )
+    for tasks_object in tasks_objects:
+        for guard in (creditguard.guard, creditguard.airflow.guard):
+            with pytest.raises(TypeError, match="the order is @task|guard wraps functions"):
+                guard(budget=1)(tasks_object)
 
 
 class Batch(dict):

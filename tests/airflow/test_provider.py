@@ -21,7 +21,7 @@ def test_airflow_finds_the_provider(airflow) -> None:
     assert hook.connection_testable
     form = manager.field_behaviours["apimall"]
     assert form["relabeling"]["password"] == "API key"
-    assert form["hidden_fields"] == ["login"]
+    assert form["hidden_fields"] == ["login", "schema", "port"]
 
 
 def test_the_provider_info_fits_airflows_schema(airflow) -> None:
@@ -67,13 +67,75 @@ def test_hook_by_the_environment(airflow, env_gateway) -> None:
     assert ApiMallHook(None).get_balance().amount == 7
 
 
-def test_a_connection_without_a_key_says_so(airflow, monkeypatch: pytest.MonkeyPatch) -> None:
+WRONG = {
+    "no key": ({}, "the password of connection 'wrong' must hold the API Mall key"),
+    "another type": ({"conn_type": "http", "password": "SECRET"}, "is of type 'http'; it must be one of type API Mall"),
+    "a URL in the password": ({"password": "https://gateway.example"}, "has a URL in its password"),
+    "a URL in the schema": ({"password": "SECRET", "schema": "https://gateway.example"}, "has a URL in its schema"),
+    "a key in the login": ({"login": "SECRET"}, "has something in its login; the API Mall key belongs in its password"),
+    "a key that is none": ({"password": "SECRET two"}, "the password of connection 'wrong'"),
+    "http to the world": ({"password": "SECRET", "host": "http://gateway.example"}, "the host of connection 'wrong'"),
+    "an account of numbers": (
+        {"password": "SECRET", "extra": {"account": 7}},
+        "must have text in its extra field 'account'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("fields", "sentence"), WRONG.values(), ids=WRONG)
+def test_a_connection_that_cannot_be_used_says_so_in_a_line_and_shows_no_value(
+    airflow, gateway, monkeypatch: pytest.MonkeyPatch, fields: dict, sentence: str
+) -> None:
     from creditguard.airflow import ApiMallHook
 
-    monkeypatch.setenv("AIRFLOW_CONN_EMPTY", json.dumps({"conn_type": "apimall"}))
-    with pytest.raises(ConfigurationError, match="password of connection 'empty'"):
-        ApiMallHook("empty").get_balance()
-    assert ApiMallHook("empty").test_connection()[0] is False
+    monkeypatch.setenv("AIRFLOW_CONN_WRONG", json.dumps({"conn_type": "apimall", **fields}))
+    before = gateway.balance_reads
+    with pytest.raises(ConfigurationError) as refused:
+        ApiMallHook("wrong").get_balance()
+    assert sentence in str(refused.value)
+    assert "\n" not in str(refused.value)
+    assert "SECRET" not in str(refused.value)
+    assert ApiMallHook("wrong").test_connection()[0] is False
+    result = airflow.run("with_connection", budget=1, conn_id="wrong")
+    assert (result.state_of("enrich"), result.tries_of("enrich")) == ("failed", 1)
+    assert gateway.balance_reads == before
+
+
+def test_a_connection_that_is_not_there_is_not_looked_for_again(airflow) -> None:
+    result = airflow.run("with_connection", budget=1, conn_id="nowhere")
+    assert (result.state_of("enrich"), result.tries_of("enrich")) == ("failed", 1)
+
+
+def test_what_airflows_form_sends_for_empty_fields_is_no_gateway(
+    airflow, gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Port 0 and extra "{}", as the test button of Airflow 3 sends them."""
+    from airflow.models.connection import Connection
+
+    from creditguard.airflow import ApiMallHook
+
+    fields = {"host": gateway.url, "login": "", "schema": "", "port": 0, "extra": "{}", "password": gateway.key}
+    form = Connection(conn_id="form", conn_type="apimall", **fields)
+    monkeypatch.setenv("AIRFLOW_CONN_FORM", form.get_uri())
+    assert ApiMallHook("form").test_connection() == (True, "100 credits left")
+
+
+def test_the_connections_other_name(airflow, gateway) -> None:
+    from creditguard.airflow import ApiMallHook, CreditBalanceSensor, guard
+
+    assert ApiMallHook(apimall_conn_id="apimall_default").get_balance().amount == 100
+    assert CreditBalanceSensor(task_id="wait", budget=1, apimall_conn_id="other").conn_id == "other"
+    with guard("job", budget=1, apimall_conn_id="apimall_default") as run:
+        assert run.balance_before == 100
+
+
+def test_a_ledger_that_cannot_be_sent_to_the_triggerer_is_refused_when_the_dag_is_parsed(airflow) -> None:
+    from creditguard.airflow import CreditBalanceSensor
+
+    with pytest.raises(ValueError, match="ledger=... cannot be sent to the triggerer"):
+        CreditBalanceSensor(task_id="wait", budget=1, ledger="none", deferrable=True)
+    with pytest.raises(ConfigurationError, match="watch"):
+        CreditBalanceSensor(task_id="wait", budget=1, watch="often")
 
 
 @pytest.mark.parametrize(

@@ -55,7 +55,7 @@ def test_the_trigger_carries_names_and_no_key(airflow, gateway) -> None:
     asked = {"name": "a", "budget": "50", "conn_id": "apimall_default", "keep": None, "account": None, "labels": {}}
     path, arguments = CreditBalanceTrigger(**asked, poke_interval=0.0).serialize()
     assert path == "creditguard.airflow.triggers.CreditBalanceTrigger"
-    assert arguments == {**asked, "poke_interval": 0.0}
+    assert arguments == {**asked, "poke_interval": 0.0, "ends": None}
 
     async def first():
         return await anext(CreditBalanceTrigger(**arguments).run())

@@ -161,7 +161,7 @@ class Flight:
         return [json.loads(line) for file in files for line in file.read_text().splitlines()]
 
     def events(self, task_id: str, map_index: int = -1) -> list[dict[str, Any]]:
-        return [line for line in self.log(task_id, map_index) if line.get("event", "").startswith("creditguard.")]
+        return [line for line in self.log(task_id, map_index) if line.get("event_name", "").startswith("creditguard.")]
 
 
 def wait_until(condition: Callable[[], Any], seconds: float) -> Any:
@@ -233,6 +233,38 @@ def test_of_two_mapped_tasks_that_fit_one_by_one_exactly_one_is_admitted(airflow
     assert holds(airflow) == []
 
 
+def test_of_four_mapped_tasks_two_fit_and_the_others_wait_their_turn(airflow: Standalone) -> None:
+    run = airflow.trigger("crowd")
+    most = 0
+
+    def over() -> bool:
+        nonlocal most
+        most = max(most, len(holds(airflow)))
+        return airflow.get(run._path)["state"] in {"success", "failed"}
+
+    wait_until(over, 240)
+    assert set(run.states().values()) == {"success"}
+    assert [task["try_number"] for task in run.tasks().values()] == [1] * 4
+    assert most == 2
+    reports = [run.xcom("credit_report", "enrich", index) for index in range(4)]
+    assert [report["outcome"] for report in reports] == ["succeeded"] * 4
+
+
+def test_the_first_that_a_person_reads_of_a_refusal_is_its_reason(airflow: Standalone) -> None:
+    run = airflow.trigger("decorated_fail", budget=1000)
+    assert run.ended() == "failed"
+    lines = run.log("enrich")
+    (refused,) = run.events("enrich")
+    assert refused["event"].startswith("enrich: refused, needs 1000 credits, 100 are free (100 on the account)")
+    assert refused["level"] == "error"
+    errors = [line for line in lines if line.get("level") in {"error", "critical"}]
+    assert errors[0] == refused
+    print("\n".join(f"{line.get('level')} {line['event'][:110]}" for line in lines))
+    skipped = airflow.trigger("decorated_skip", budget=1000)
+    assert skipped.ended() == "success"
+    assert [line for line in skipped.log("enrich") if line.get("level") in {"warning", "error", "critical"}] == []
+
+
 def test_a_task_marked_failed_is_settled(airflow: Standalone) -> None:
     names = ("killed_decorated", "killed_guard", "killed_plain")
     runs = {name: airflow.trigger(name) for name in names}
@@ -246,9 +278,14 @@ def test_a_task_marked_failed_is_settled(airflow: Standalone) -> None:
     for name, run in runs.items():
         assert run.ended() == "failed", name
         assert run.tasks()["enrich", -1]["try_number"] == 1
-        wait_until(lambda run=run: any(line["event"] == "creditguard.finished" for line in run.events("enrich")), 15)
+        wait_until(
+            lambda run=run: any(line["event_name"] == "creditguard.finished" for line in run.events("enrich")), 15
+        )
         finished = run.events("enrich")[-1]
-        assert finished["event"] == "creditguard.finished", name
+        assert finished["event_name"] == "creditguard.finished", name
+        assert finished["event"].startswith(f"{finished['job']}: cancelled, consumed"), name
+        ours = [line for line in run.log("enrich") if "creditguard" in json.dumps(line.get("error_detail", ""))]
+        assert ours == [], "a traceback of ours after a kill"
         assert finished["outcome"] == "cancelled"
         assert finished["balance_after"] is not None
         assert finished["labels"]["dag_id"] == name
@@ -265,7 +302,7 @@ def test_sensors_wait_without_a_slot_and_are_released_by_a_top_up(airflow: Stand
     gateway.top_up(50)
     assert [run.ended() for run in (deferred, rescheduled, gate)] == ["success"] * 3
     for run, task in ((deferred, "wait"), (rescheduled, "wait"), (gate, "gate")):
-        assert {event["event"] for event in run.events(task)} == {"creditguard.waiting"}
+        assert {event["event_name"] for event in run.events(task)} == {"creditguard.waiting"}
         assert run.tasks()[task, -1]["try_number"] == 1
         assert run.xcom("return_value", task)["headroom"] == 150
 
@@ -274,8 +311,11 @@ def test_events_are_fields_of_the_log_and_keys_are_masked_in_it(airflow: Standal
     run = airflow.trigger("with_block", budget=50)
     assert run.ended() == "success"
     admitted, finished = run.events("enrich")
-    assert admitted["event"] == "creditguard.admitted"
+    assert admitted["event_name"] == "creditguard.admitted"
+    assert admitted["event"] == "with_block.enrich: admitted, 50 of 100 credits held"
     assert admitted["balance_before"] == 100
+    assert admitted["guard_run_id"] == finished["guard_run_id"]
+    assert "run_id" not in admitted or admitted["run_id"] == run.run_id
     assert finished["credits_recorded"] == 5
     assert finished["labels"] == {
         "team": "ml",

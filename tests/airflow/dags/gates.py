@@ -22,8 +22,8 @@ def anyway() -> str:
     return "ran"
 
 
-def gated(on_short: str):
-    @dag(dag_id=f"gate_{on_short}", schedule=None, start_date=datetime(2026, 1, 1), catchup=False)
+def gated(on_short: str, name: str | None = None, **how: object):
+    @dag(dag_id=f"gate_{name or on_short}", schedule=None, start_date=datetime(2026, 1, 1), catchup=False)
     def pipeline():
         gate = CreditGateOperator(
             task_id="gate",
@@ -32,7 +32,7 @@ def gated(on_short: str):
             retries=1,
             retry_delay=timedelta(seconds=0.2),
             poke_interval=POKE,
-            timeout=30,
+            **{"timeout": 30, **how},
         )
         gate >> behind() >> anyway()
 
@@ -41,3 +41,6 @@ def gated(on_short: str):
 
 for each in ("fail", "skip", "short_circuit", "retry", "reschedule", "warn"):
     globals()[f"gate_{each}"] = gated(each)
+gate_deferred = gated("reschedule", "deferred", deferrable=True)
+gate_gives_up = gated("reschedule", "gives_up", timeout=0.3)
+gate_deferred_gives_up = gated("reschedule", "deferred_gives_up", deferrable=True, timeout=0.5)

@@ -7,13 +7,16 @@ import os
 import time
 from datetime import datetime, timedelta
 
-from airflow.providers.common.compat.sdk import BaseHook, dag, task
+from airflow.providers.common.compat.sdk import Asset, BaseHook, dag, task
 
 import creditguard
 import creditguard.airflow
 from creditguard import current_run
+from creditguard.airflow import CreditGateOperator
 
 START = {"start_date": datetime(2026, 1, 1), "catchup": False}
+POKE = float(os.environ.get("CREDITGUARD_TEST_POKE", "0.2"))
+TIMEOUT = float(os.environ.get("CREDITGUARD_TEST_TIMEOUT", "30"))
 RETRIES = {"retries": 2, "retry_delay": timedelta(seconds=0.2)}
 
 
@@ -78,10 +81,12 @@ def mapped():
     enrich.expand(rows=[1, 2, 3])
 
 
-def short(on_short: str):
-    @dag(dag_id=f"decorated_{on_short}", schedule=None, **START)
+def short(on_short: str, name: str | None = None, **how: object):
+    @dag(dag_id=f"decorated_{name or on_short}", schedule=None, **START)
     def pipeline():
-        @task.credit_guard(budget="{{ dag_run.conf['budget'] }}", on_short=on_short, **RETRIES)
+        budget = "{{ dag_run.conf['budget'] }}"
+
+        @task.credit_guard(budget=budget, on_short=on_short, poke_interval=POKE, timeout=TIMEOUT, **how, **RETRIES)
         def enrich() -> str:
             return "ran"
 
@@ -94,8 +99,48 @@ def short(on_short: str):
     return pipeline()
 
 
-for each in ("fail", "skip", "retry", "warn"):
+for each in ("fail", "skip", "retry", "reschedule", "warn"):
     globals()[f"decorated_{each}"] = short(each)
+decorated_deferred = short("reschedule", "deferred", deferrable=True)
+
+
+@dag(schedule=None, **START)
+def decorated_with_assets():
+    @task.credit_guard(budget=10, outlets=[Asset("enriched")])
+    def enrich(outlet_events=None) -> None:
+        outlet_events[Asset("enriched")].extra["rows"] = 3
+        current_run().record(3)
+
+    enrich()
+
+
+@dag(schedule=None, default_args={"apimall_conn_id": "apimall_default", "keep": 30, "on_short": "skip"}, **START)
+def by_default_args():
+    @task.credit_guard(budget=80)
+    def enrich() -> None: ...
+
+    CreditGateOperator.partial(task_id="gates", labels={"team": "ml"}).expand(budget=[10, 80])
+    enrich()
+
+
+@dag(schedule=None, **START)
+def decorated_without_budget():
+    @task.credit_guard(**RETRIES)
+    def enrich() -> None: ...
+
+    @task(**RETRIES)
+    def plain() -> None:
+        with creditguard.guard("job"):
+            pass
+
+    @task(**RETRIES)
+    def nonsense(budget: str) -> None:
+        with creditguard.airflow.guard("job", budget=budget):
+            pass
+
+    enrich()
+    plain()
+    nonsense("many")
 
 
 @dag(schedule=None, **START)
@@ -159,6 +204,9 @@ def plain_guard():
 for each in (
     decorated,
     decorated_fails,
+    decorated_with_assets,
+    by_default_args,
+    decorated_without_budget,
     decorated_stopped,
     decorated_too_slow,
     decorated_by_arguments,

@@ -34,6 +34,16 @@ def pair():
 
 
 @dag(schedule=None, **START)
+def crowd():
+    @task.credit_guard(budget=45, retries=2, on_short="reschedule", deferrable=True, poke_interval=2, timeout=200)
+    def enrich(number: int) -> int:
+        time.sleep(4)
+        return number
+
+    enrich.expand(number=[1, 2, 3, 4])
+
+
+@dag(schedule=None, **START)
 def killed_decorated():
     @task.credit_guard(budget=3, retries=0)
     def enrich() -> None:
@@ -64,5 +74,5 @@ def killed_plain():
     enrich()
 
 
-for each in (pair, killed_decorated, killed_guard, killed_plain):
+for each in (pair, crowd, killed_decorated, killed_guard, killed_plain):
     each()

@@ -1,0 +1,163 @@
+"""What the gate, the sensor and the guarded task have in common: their arguments, the guard that is made of them when they run,
+and how they wait.
+"""
+
+from __future__ import annotations
+
+import inspect
+import time
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from inspect import Parameter
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from airflow.providers.common.compat.sdk import (
+    AirflowSensorTimeout,
+    AirflowSkipException,
+    BaseSensorOperator,
+    PokeReturnValue,
+    conf,
+)
+
+from creditguard.settings.options import GuardOptions, Options
+
+if TYPE_CHECKING:
+    from creditguard.airflow._guard import guard
+    from creditguard.rules.events import Level
+    from creditguard.rules.report import Report
+    from creditguard.rules.values import Plan
+
+G = TypeVar("G", bound="guard")
+F = TypeVar("F", bound=Callable[..., None])
+
+OPTIONS = [name for name in GuardOptions.__annotations__ if name != "on_short"]
+"""The guard's options, except for the one that means more in Airflow."""
+_TEMPLATED = ("budget", "keep", "account")
+_AT_HOME = ("source", "ledger", "sink")
+"""Options that cannot be sent to the triggerer: objects, and URLs that may hold a password."""
+_GRACE = 300.0
+"""Seconds after the end of a wait in which a triggerer may say so itself, before Airflow ends the wait."""
+
+
+def takes_options(init: F) -> F:
+    """Name the guard's options in the signature of an operator's `__init__(self, *, ..., **options)`: Airflow looks there for
+    what `default_args` and `partial()` may give."""
+    signature = inspect.signature(init)
+    *named, rest = signature.parameters.values()
+    options = [Parameter(name, Parameter.KEYWORD_ONLY, default=None) for name in OPTIONS]
+    init.__signature__ = signature.replace(parameters=[*named, *options, rest])  # type: ignore[attr-defined]
+    return init
+
+
+class CreditOperator(BaseSensorOperator):
+    """A sensor, since that is what Airflow's schedulers let wait: on 2.x another task's reschedule date is not heeded.
+
+    budget      the credits that are needed (templated), or a callable that works them out
+    conn_id     the connection that holds the key; None for the environment's (templated). apimall_conn_id is another name for it
+    name        the job's name in events
+    deferrable  wait in the triggerer, in one place for all tasks, instead of being rescheduled; Airflow's
+                `[operators] default_deferrable` if left out
+    All other options are those of `creditguard.guard` (keep and account templated).
+    """
+
+    template_fields: Sequence[str] = (*_TEMPLATED, "conn_id")
+    ui_color = "#e9f5dc"
+    _asks_only = True
+
+    @takes_options
+    def __init__(
+        self,
+        *,
+        conn_id: str | None = "apimall_default",
+        apimall_conn_id: str | None = None,
+        name: str | None = None,
+        deferrable: bool | None = None,
+        **kwargs: Any,
+    ) -> None:
+        given = {option: kwargs.pop(option) for option in OPTIONS if option in kwargs}
+        super().__init__(**kwargs)
+        budget = given.get("budget")
+        # Airflow would call a callable in a templated field with its own context.
+        self._budget_of_call = budget if callable(budget) else None
+        self.budget = None if callable(budget) else budget
+        self.keep = given.get("keep")
+        self.account = given.get("account")
+        self.conn_id = apimall_conn_id or conn_id
+        self.job = name
+        self.options = {option: value for option, value in given.items() if option not in _TEMPLATED}
+        Options.of(self.options)  # what is no template is checked while the DAG file is parsed
+        at_home = [option for option in _AT_HOME if self.options.get(option) is not None]
+        if deferrable and at_home:
+            raise ValueError(
+                f"deferrable=True: {at_home[0]}=... cannot be sent to the triggerer; set it in its environment"
+            )
+        if deferrable is None:
+            deferrable = not at_home and conf.getboolean("operators", "default_deferrable", fallback=False)
+        self.deferrable = deferrable
+        self._answer: dict[str, Any] | None = None
+        self._waiting_sink: Any = None
+
+    def _guard(self, kind: type[G], **more: Any) -> G:
+        budget = self.budget if self._budget_of_call is None else self._budget_of_call
+        templated = {"budget": budget, "keep": self.keep, "account": self.account}
+        return kind(self.job, conn_id=self.conn_id, **{**self.options, **templated, **more})
+
+    def _sink(self, levels: Mapping[str, Level] | None = None, *, waiting: bool = False) -> Any:
+        """Where the events go: to the caller's own sink, else to the task's log, at these levels."""
+        from creditguard.airflow.sinks import TaskSink, WaitingSink
+
+        if waiting and self._waiting_sink is None:
+            self._waiting_sink = WaitingSink(asks_only=self._asks_only)
+        return self.options.get("sink") or (self._waiting_sink if waiting else TaskSink(levels))
+
+    # Waiting: `poke` asks, and what comes back is Airflow's affair, or the triggerer's.
+
+    def _wait(self, context: Any) -> Any:
+        """Ask, and be asked again until there is enough or the time is up; the try number stays."""
+        if self.deferrable:
+            return self._poke_or_defer(context, time.time() + self.timeout)
+        try:
+            return BaseSensorOperator.execute(self, context)
+        except (AirflowSensorTimeout, AirflowSkipException) as error:
+            if self._answer and self._answer["reason"] and "timed out" in str(error):
+                raise type(error)(_in_vain(self._answer["reason"], self.timeout)) from None
+            raise
+
+    def _poke_or_defer(self, context: Any, ends: float) -> Any:
+        found = self.poke(context)
+        if isinstance(found, PokeReturnValue) and found.is_done:
+            return found.xcom_value
+        from creditguard.airflow.triggers import CreditBalanceTrigger
+
+        trigger = CreditBalanceTrigger(**self._question, poke_interval=self.poke_interval, ends=ends)
+        left = timedelta(seconds=max(ends - time.time(), 0.0) + _GRACE)
+        return self.defer(trigger=trigger, method_name="execute_complete", kwargs={"ends": ends}, timeout=left)
+
+    def _ask_again_for(self, asked: Plan | Report) -> None:
+        """Note the question that the triggerer is to ask."""
+        self._question = {
+            "name": asked.job,
+            "budget": f"{asked.budget:f}",
+            "conn_id": self.conn_id,
+            "keep": f"{asked.keep:f}",
+            "account": self.account,
+            "labels": dict(asked.labels),
+        }
+
+    def execute_complete(self, context: Any, event: dict[str, Any], ends: float = 0.0) -> Any:
+        """Take up the task again with what the trigger found."""
+        self._answer = event.get("answer")
+        if event["status"] == "enough":
+            return self._funded(context, ends)
+        from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+
+        if event["status"] == "timeout":
+            raise AirflowSensorTimeout(_in_vain(event["reason"], self.timeout))
+        raise (AirflowFailException if event["final"] else AirflowException)(event["reason"])
+
+    def _funded(self, context: Any, ends: float) -> Any:  # noqa: ARG002
+        return self._answer
+
+
+def _in_vain(reason: str, waited: float) -> str:
+    return f"{reason}; waited for {timedelta(seconds=waited)} in vain"
