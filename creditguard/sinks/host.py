@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from typing import Any
 
 from creditguard.rules.events import Event
 from creditguard.sinks.stderr import StderrSink, Style
@@ -38,10 +37,10 @@ class HostSink:
             logging.getLogger("creditguard").debug("an event could not be logged", exc_info=True)
 
 
-def log_record(event: Event, logger: logging.Logger | logging.LoggerAdapter[Any] | None = None) -> None:
+def log_record(event: Event) -> None:
     """Through stdlib logging: `name {json}` as the message, so that no formatter loses a field, and each field as an
     attribute of the record, for formatters that make use of them."""
-    logger = logger or logging.getLogger("creditguard")
+    logger = logging.getLogger("creditguard")
     level = _LEVELS[event.level]
     if logger.isEnabledFor(level):
         extra = {"event": event.name, **event.fields}
