@@ -181,27 +181,33 @@ class guard:  # noqa: N801 - read at its place of use: `with guard(...)`, `@guar
         self._open.pop(entry.run, None)
         _stack.set(tuple(run for run in _stack.get() if run is not entry.run))
 
+    def _drop(self, entry: Entry | None) -> None:
+        """The caller was interrupted on its way in or out, and nobody will leave the run any more."""
+        if entry:
+            entry.gone()
+            self._let_go(entry)
+
     def __enter__(self) -> Run:
         entry = None
         try:
             entry = self._entry()
             run = entry.__enter__()
             self._keep(entry)
+            return run
         except BaseException:
-            if entry:
-                entry.gone()
+            self._drop(entry)
             raise
-        return run
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        entry = None
         try:
             entry = self._latest()
             entry.__exit__(kind, error, traceback)
             self._let_go(entry)
         except BaseException:
-            self._latest().gone()
+            self._drop(entry or self._latest())
             raise
 
     async def __aenter__(self) -> Run:
@@ -213,23 +219,25 @@ class guard:  # noqa: N801 - read at its place of use: `with guard(...)`, `@guar
             if scope:
                 scope.__enter__()
             self._keep(entry)
-        except BaseException:
+            return run
+        except BaseException as error:
+            self._drop(entry)
             if entry:
-                entry.gone()
+                entry.run._leave_scope(type(error), error, error.__traceback__)
             raise
-        return run
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         stop: BaseException | None = None
+        entry = None
         try:
             entry = self._latest()
             stop = entry.run._leave_scope(kind, error, traceback)
             await entry.__aexit__(type(stop) if stop else kind, stop or error, traceback)
             self._let_go(entry)
         except BaseException:
-            self._latest().gone()
+            self._drop(entry or self._latest())
             raise
         if stop:
             raise stop from error

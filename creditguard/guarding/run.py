@@ -13,7 +13,7 @@ from creditguard.engine.engine import Engine
 from creditguard.engine.lifecycle import Lifecycle
 from creditguard.engine.performance import Parts
 from creditguard.engine.stopping import JobScope, Stopping
-from creditguard.engine.waiting import NoAnswerError, sender, shielded
+from creditguard.engine.waiting import sender, shielded
 from creditguard.errors import BudgetExceeded, ConfigurationError, LedgerError
 from creditguard.guarding.hosts import PLAIN, Host
 from creditguard.rules.amounts import Amount, to_credits
@@ -271,16 +271,10 @@ class Run:
                 await self._host.aended(self)
 
     def _has_closed(self) -> bool:
-        try:
-            self._life.leaving.outcome()
-        except NoAnswerError:
-            return False
-        except (
-            Exception
-        ) as bug:  # of ours, or a ledger of somebody else's that breaks its promises: never the job's loss
-            logging.getLogger("creditguard").exception("run %s could not be closed", self.id, exc_info=bug)
-            return False
-        return True
+        bug = self._life.leaving.failure
+        if bug is not None:  # never the job's loss; not raised and caught again: here the host's own exceptions come by, too
+            logging.getLogger("creditguard").error("run %s could not be closed", self.id, exc_info=bug)
+        return self._life.leaving.delivered and bug is None
 
     def _begin_scope(self) -> JobScope | None:
         """A scope for the running task, not entered yet; None if the run is not to be stopped."""
