@@ -272,7 +272,9 @@ class Run:
 
     def _has_closed(self) -> bool:
         bug = self._life.leaving.failure
-        if bug is not None:  # never the job's loss; not raised and caught again: here the host's own exceptions come by, too
+        if (
+            bug is not None
+        ):  # never the job's loss; not raised and caught again: here the host's own exceptions come by, too
             logging.getLogger("creditguard").error("run %s could not be closed", self.id, exc_info=bug)
         return self._life.leaving.delivered and bug is None
 

@@ -12,7 +12,9 @@ HOME = str(Path(creditguard.__file__).parent)
 ENTRY = str(Path(HOME, "guarding", "entry.py"))
 
 
-_AWAITING = {dis.opmap[name] for name in ("SEND", "YIELD_VALUE", "JUMP_BACKWARD_NO_INTERRUPT", "YIELD_FROM") if name in dis.opmap}
+_AWAITING = {
+    dis.opmap[name] for name in ("SEND", "YIELD_VALUE", "JUMP_BACKWARD_NO_INTERRUPT", "YIELD_FROM") if name in dis.opmap
+}
 _RESUME = dis.opmap.get("RESUME")
 
 

@@ -8,6 +8,7 @@ from traceback import walk_tb
 
 import pytest
 import trio
+import trio.lowlevel
 from strike import Strike, Struck
 
 from creditguard.engine.lifecycle import Lifecycle
@@ -72,7 +73,7 @@ async def stoppable_async_block(world):
 async def coroutine(world):
     @world.guard(on_overrun="stop")
     async def job():
-        await asyncio.sleep(0) if not in_trio() else await trio.sleep(0)
+        await asyncio.sleep(0) if not in_trio() else await trio.lowlevel.checkpoint()
 
     await job()
 
@@ -157,12 +158,13 @@ def attack(strike, job, world, step=1, keep=False):
         place = where(error)
         if not keep:
             error.__traceback__ = error.__context__ = None
-            error = raised = None
+            error = None
         if wrong := wrong or world.wrong(0.3 if keep else 2.0):
             failures.append((at, place, wrong))
-            error = raised = None
+            error = None
             if len(failures) > 20 or world.wrong(5.0):
                 return at, failures
+    return None
 
 
 def where(error):

@@ -70,6 +70,7 @@ def mapped_tasks() -> None:
 async def mapped_tasks_async() -> None:
     mapped.map([1, 2, 3]).wait()
 
+
 @flow
 async def mapped_tasks_async2() -> None:
     mapped.map([1, 2, 3])
