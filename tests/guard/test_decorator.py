@@ -25,21 +25,21 @@ def nowhere():
     return False
 
 
-@guard(budget=lambda rows, each=2: each * len(rows))
+@guard(budget=lambda rows, each=2: each * len(rows, shrink=False))
 def plain(rows: list[int], each: int = 2) -> int:
     """Its doc."""
     current_run().record(each * len(rows))
     return len(rows)
 
 
-@guard(budget=lambda rows: 2 * len(rows))
+@guard(budget=lambda rows: 2 * len(rows, shrink=False))
 async def coroutine(rows):
     await asyncio.sleep(0)
     current_run().record(1)
     return len(rows)
 
 
-@guard(budget=30)
+@guard(budget=30, shrink=False)
 def generator(count):
     received = []
     for number in range(count):
@@ -48,7 +48,7 @@ def generator(count):
     return received
 
 
-@guard(budget=30)
+@guard(budget=30, shrink=False)
 async def async_generator(count):
     for number in range(count):
         current_run().record(1)

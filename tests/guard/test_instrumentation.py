@@ -58,9 +58,13 @@ logging.basicConfig(level=logging.INFO, format="%(name)s|%(levelname)s|%(event)s
     assert json.loads(fields)["shortfall"] == 380
 
 
-def test_a_host_that_configured_nothing_sees_warnings_and_errors_only(gateway):
+def test_a_host_that_configured_nothing_sees_all_events_on_stderr(gateway):
     err = run("from creditguard import guard, InsufficientCredits\n")
-    assert [line.partition(" ")[0] for line in err.splitlines()] == ["creditguard.refused"]
+    assert [json.loads(line)["event"].removeprefix("creditguard.") for line in err.splitlines()] == [
+        "admitted",
+        "finished",
+        "refused",
+    ]
 
 
 def test_structlog_that_is_imported_but_not_configured_is_left_alone(gateway):
@@ -69,7 +73,30 @@ import structlog
 from creditguard import guard, InsufficientCredits
 import atexit, sys; atexit.register(lambda: structlog.is_configured() and print("CONFIGURED", file=sys.stderr))
 """)
-    assert [line.partition(" ")[0] for line in err.splitlines()] == ["creditguard.refused"]
+    assert [json.loads(line)["event"].removeprefix("creditguard.") for line in err.splitlines()] == [
+        "admitted",
+        "finished",
+        "refused",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("style", "first"), [("none", ""), ("console", "[info     ] "), ("json", '{"event": "creditguard.admitted"')]
+)
+def test_the_host_says_how_they_look(gateway, monkeypatch, style, first):
+    monkeypatch.setenv("CREDITGUARD_LOG_FORMAT", style)
+    err = run("from creditguard import guard, InsufficientCredits\n")
+    assert first in err
+    assert bool(err) == bool(first)
+
+
+def test_somebody_who_listens_gets_them_alone(gateway):
+    err = run("""
+import logging
+logging.getLogger().addHandler(logging.NullHandler())
+from creditguard import guard, InsufficientCredits
+""")
+    assert err == ""
 
 
 @pytest.mark.parametrize("broken", ["structlog", "logging"])
