@@ -25,14 +25,14 @@ def nowhere():
     return False
 
 
-@guard(budget=lambda rows, each=2: each * len(rows, shrink=False))
+@guard(budget=lambda rows, each=2: each * len(rows), shrink=False)
 def plain(rows: list[int], each: int = 2) -> int:
     """Its doc."""
     current_run().record(each * len(rows))
     return len(rows)
 
 
-@guard(budget=lambda rows: 2 * len(rows, shrink=False))
+@guard(budget=lambda rows: 2 * len(rows), shrink=False)
 async def coroutine(rows):
     await asyncio.sleep(0)
     current_run().record(1)
