@@ -64,7 +64,7 @@ _MORE_TABLES = """
         ADD COLUMN balance numeric,              -- on the account at the admission
         ADD COLUMN extended text;                -- the latest extension, by a name of its own
     ALTER TABLE creditguard.history ADD COLUMN abandoned boolean NOT NULL DEFAULT false;  -- the run may yet say more
-    CREATE INDEX history_of_job ON creditguard.history (job, finished_at, seq);
+    CREATE INDEX history_of_job ON creditguard.history (job, finished_at, seq, account);
     CREATE INDEX history_of_account ON creditguard.history (account, finished_at, seq);
     CREATE TABLE creditguard.tombstones (run_id text PRIMARY KEY, released_at timestamptz NOT NULL);
     CREATE INDEX tombstones_by_age ON creditguard.tombstones (released_at);

@@ -54,6 +54,7 @@ from creditguard.process.identity import ELAPSED, KERNEL, RUNNING, Clock, clock,
 from creditguard.rules.values import Grant, Hold, LiveHold, Mark, Owner, Reading
 
 _PRUNE_EVERY = 64
+_PAGES_GIVEN_BACK = 400  # at each pruning; a page is 1 KiB
 _TOMBSTONE_LASTS = 3600.0
 _PAGE_OF_RUNS = 500
 # A lease is not written again at each admission while this much of it is left.
@@ -198,7 +199,7 @@ class SqliteLedger:
                         statements.FILE, (live.hold.id, account, live.hold.job, self._wall(), report, True)
                     ).fetchall()
                 self._forget_owners(sql, now)
-        return freed
+        return sorted(freed, key=lambda live: live.since)
 
     def _forget_owners(self, sql: _Sql, now: Mapping[str, Any]) -> None:
         sql.execute(statements.FORGET_OWNERS, now)
@@ -215,7 +216,10 @@ class SqliteLedger:
             new = sql.execute(statements.FILE, filed).fetchall()
             if new and new[0][0] % _PRUNE_EVERY == 0:
                 sql.execute(statements.PRUNE, (wall - self._keep,))
-                sql.execute("PRAGMA incremental_vacuum(500)").fetchall()
+                for _ in range(
+                    _PAGES_GIVEN_BACK
+                ):  # one by one: Python does not step through a statement without columns
+                    sql.execute("PRAGMA incremental_vacuum(1)")
                 self._forget_owners(sql, self._now())
 
     def release(self, run_id: str) -> bool:

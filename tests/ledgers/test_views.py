@@ -125,7 +125,6 @@ def test_of_two_jobs_that_do_not_fit_together_one_is_refused(
         assert first.ask("renew") == []
         assert second.ask("sweep") == 0
         assert first.ask("release", run=run)
-        first.ask("forget")
 
 
 @pytest.mark.parametrize("holder", VIEWS)
