@@ -14,10 +14,9 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
-from postgres_server import PostgresServer
 
 import creditguard
 from creditguard.ledgers.postgres import PostgresLedger
@@ -27,6 +26,9 @@ from creditguard.rules.values import Owner
 
 HERE = Path(__file__).parent
 ROOT = Path(creditguard.__file__).parent.parent
+
+if TYPE_CHECKING:
+    from postgres_server import PostgresServer  # not there for the programs that tests run
 
 
 class Server:
