@@ -14,16 +14,18 @@ from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import psycopg
-from postgres_server import PostgresServer
 
 import creditguard
 from creditguard.ledgers.postgres import PostgresLedger
 from creditguard.ledgers.sqlite import SqliteLedger
 from creditguard.process.identity import is_dead, this_process
 from creditguard.rules.values import Owner
+
+if TYPE_CHECKING:  # agents import this file, and have no path to the server's
+    from postgres_server import PostgresServer
 
 HERE = Path(__file__).parent
 ROOT = Path(creditguard.__file__).parent.parent
