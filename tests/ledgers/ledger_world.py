@@ -24,6 +24,9 @@ from creditguard.ledgers.sqlite import SqliteLedger
 from creditguard.process.identity import is_dead, this_process
 from creditguard.rules.values import Owner
 
+if TYPE_CHECKING:  # agents import this file, and have no path to the server's
+    from postgres_server import PostgresServer
+
 HERE = Path(__file__).parent
 ROOT = Path(creditguard.__file__).parent.parent
 
