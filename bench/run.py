@@ -26,9 +26,12 @@ ROWS: dict[str, Callable[[World], Iterator[Line | Skipped]]] = {
     "check": rows_start.check,
     "swarm": rows_guard.at_once,
     "watch": rows_watch.watched,
+    "pairs": rows_ledger.pairs,
     "holds": rows_ledger.holds,
+    "growth": rows_ledger.growth,
     "contention": rows_ledger.contention,
     "run": rows_start.wrapper,
+    "shell": rows_ledger.shell,
 }
 
 

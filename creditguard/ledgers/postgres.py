@@ -2,9 +2,9 @@
 
 **One round trip, one transaction.** A verb is a function in the schema (`ledgers.postgres_sql`), called by one message over the
 simple protocol: the texts are parsed and planned once per connection of the server, and not per call. The function locks the
-account's row first, so everything that touches an account's holds or totals happens one at a time; its later statements, at
-READ COMMITTED, see all that was committed before the lock was had. (In a single statement they would not: a statement that waits
-for a row looks at everything else as it was before the wait.) Locks are taken in one order, run, clock, account, owner, so no
+account's row before it touches the account's holds, so whatever changes them or the totals happens one at a time; its later
+statements, at READ COMMITTED, see all that was committed before the lock was had. (In a single statement they would not: a
+statement that waits for a row looks at everything but this row as it was before the wait.) Locks are taken in one order, run, account, clock, owner, so no
 two verbs wait for each other. Two verbs need more than one trip: `sweep`, since whether an owner is dead is seen from its own
 host only, and the mark at a run's exit is not taken together with `settle`: the report that is settled says how many runs
 overlapped, so it cannot be written before the mark is known, and the mark must come after the last balance.
@@ -68,7 +68,7 @@ _CONNECTION = {
 _LOOK = ("clock", "ticks", "wall")
 _RESERVE = sql.call(
     "reserve", "run_id", "account", "amount", "job", "labels", "balance", "available", "released",
-    "owner", "host", "boot", "pid", "started", "ttl", *_LOOK, "wait",
+    "owner", "ttl", *_LOOK, "wait",
 )  # fmt: skip
 _EXTEND = sql.call("extend", "run_id", "by", "name", "available", "released", "wait")
 _SHRINK = sql.call("shrink", "run_id", "to", "wait")
@@ -111,10 +111,12 @@ class PostgresLedger:
         self._ttl = ttl
         self._keep = keep
         self._wait = wait
+        self._lock_timeout = f"{wait * 1000:.0f}ms"
         self._skew = skew
         self._is_dead = is_dead
         self._pid = os.getpid()
         self._connection: _Connection | None = None
+        self._clock = clock()
         self._failed: tuple[str, float] | None = None  # to connect, and until when nobody tries again
 
     def __repr__(self) -> str:
@@ -136,11 +138,7 @@ class PostgresLedger:
             "balance": hold.balance,
             "available": available,
             "released": mark.released if mark else None,
-            "owner": owner.id,
-            "host": rows.text(owner.host),
-            "boot": owner.boot,
-            "pid": owner.pid,
-            "started": owner.started,
+            "owner": [owner.id, rows.text(owner.host), owner.boot, str(owner.pid), owner.started],
             "ttl": self._ttl,
         }
         return self._ask(
@@ -169,17 +167,19 @@ class PostgresLedger:
 
     def renew(self, owner: Owner, run_ids: Iterable[str]) -> frozenset[str]:
         asked = {rows.text(run_id): run_id for run_id in run_ids}
+        self._clock = clock()
         values = {"owner": owner.id, "run_ids": list(asked), "ttl": self._ttl, **self._look()}
         return self._ask(_RENEW, values, lambda found: frozenset(asked[run_id] for (run_id,) in found))
 
     def sweep(self, account: str) -> Sequence[LiveHold]:
+        self._clock = clock()
         asked = {"account": rows.text(account), **self._look()}
         owners = self._ask(_OWNERS, asked, lambda found: [(Owner(*row[:5]), row[5] is True) for row in found])
         dead = [owner.id for owner, _ in owners if self._is_dead(owner)]
         over = [owner.id for owner, is_over in owners if is_over]
         if not dead and not over:
             return ()
-        values = {**asked, "dead": dead, "over": over, "wait": self._wait}
+        values = {**asked, "dead": dead, "over": over, "wait": self._lock_timeout}
         freed = self._do(lambda connection: _sweep(connection, values))
         if freed:
             self._tidy()
@@ -263,7 +263,7 @@ class PostgresLedger:
 
     def _look(self) -> dict[str, Any]:
         """This machine's own clock, for the server's to be compared with; this process's, where the machine's is not known."""
-        me, mine, skew = this_process(), clock(), self._skew()
+        me, mine, skew = this_process(), self._clock, self._skew()
         return {
             "clock": me.boot if me.boot and mine.name == KERNEL else me.id,
             "ticks": clock_gettime(ELAPSED) - mine.elapsed + skew,
@@ -277,14 +277,15 @@ class PostgresLedger:
 
     def _ask(self, statements: str, values: Mapping[str, Any], understand: Callable[[list[Row]], T]) -> T:
         """What is understood from the rows of the last of the statements."""
-        values = {"wait": self._wait, **values}
+        values = {"wait": self._lock_timeout, **values}
         return self._do(lambda connection: understand(connection.ask(statements, values)))
 
     def _do(self, work: Callable[[_Connection], T]) -> T:
         """Do it on this process's connection, and turn whatever goes wrong into LedgerUnavailable: what somebody has written
         into a row can raise anything."""
         if self._pid != os.getpid():
-            self._pid, self._connection, self._failed = os.getpid(), None, None  # a child drops its parent's in silence
+            # A child drops its parent's connection in silence.
+            self._pid, self._connection, self._failed, self._clock = os.getpid(), None, None, clock()
         message = ""
         try:
             return self._try(work)

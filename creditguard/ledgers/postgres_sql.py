@@ -1,7 +1,8 @@
 """The schema of the PostgreSQL ledger: tables, and a function for each verb. How they work together is told in
 `ledgers.postgres`.
 
-Every name is qualified and every function sets its own search path, so whatever a role's is, it does not matter.
+Every name is qualified and each verb sets its own search path, so whatever a role's is, it does not matter. The functions that
+have none are called by the verbs alone.
 """
 
 from __future__ import annotations
@@ -93,10 +94,10 @@ _FUNCTIONS = """
     -- Since when the clock of whoever asks (p_clock; p_ticks seconds that it counts through every sleep; p_wall, the time that
     -- its host believes in) has agreed with the server's. What the server wrote before has no meaning to it.
     CREATE FUNCTION creditguard.steady(p_clock text, p_ticks double precision, p_wall double precision) RETURNS timestamptz
-    LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+    LANGUAGE plpgsql AS $$
     DECLARE
         t timestamptz := creditguard.clock();
-        is_ahead double precision := extract(epoch FROM t) - p_ticks;
+        is_ahead double precision := date_part('epoch', t) - p_ticks;
         known creditguard.clocks;
     BEGIN
         SELECT * INTO known FROM creditguard.clocks c WHERE c.clock = p_clock;
@@ -107,7 +108,7 @@ _FUNCTIONS = """
             RETURN known.since;
         END IF;
         -- Seen for the first time, and two clocks that do not know each other agree: the server's is taken to have been right.
-        IF known.clock IS NULL AND abs(extract(epoch FROM t) - p_wall) < 10
+        IF known.clock IS NULL AND abs(date_part('epoch', t) - p_wall) < 10
             AND NOT EXISTS (SELECT 1 FROM creditguard.owners o WHERE o.lease_ends > t + (o.ttl + 10) * interval '1 second')
         THEN
             known.since := '-infinity';
@@ -121,7 +122,7 @@ _FUNCTIONS = """
 
     -- Whether a lease has ended. One that was written before p_steady is taken to have been renewed then.
     CREATE FUNCTION creditguard.is_over(o creditguard.owners, p_steady timestamptz) RETURNS boolean
-    LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+    LANGUAGE plpgsql AS $$
     DECLARE
         t timestamptz := creditguard.clock();
         lasts interval := o.ttl * interval '1 second';
@@ -130,12 +131,16 @@ _FUNCTIONS = """
             AND (p_steady + lasts <= t OR (p_steady <= o.lease_ends - lasts AND o.lease_ends <= t));
     END $$;
 
+    -- Verbs on one run come one at a time: a release must not pass by a reservation that is being made. Before all other locks.
+    CREATE FUNCTION creditguard.lock_run(p_run text, p_wait text) RETURNS void LANGUAGE plpgsql AS $$
+    BEGIN
+        PERFORM set_config('lock_timeout', p_wait, true), pg_advisory_xact_lock(7165064744911531332 # hashtext(p_run));
+    END $$;
+
     -- The account's row, locked, and made if need be.
-    CREATE FUNCTION creditguard.lock_account(p_account text, p_wait double precision) RETURNS creditguard.accounts
-    LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+    CREATE FUNCTION creditguard.lock_account(p_account text) RETURNS creditguard.accounts LANGUAGE plpgsql AS $$
     DECLARE a creditguard.accounts;
     BEGIN
-        PERFORM set_config('lock_timeout', round(p_wait * 1000)::text, true);
         SELECT * INTO a FROM creditguard.accounts x WHERE x.account = p_account FOR UPDATE;
         IF NOT FOUND THEN
             INSERT INTO creditguard.accounts (account) VALUES (p_account) ON CONFLICT DO NOTHING;
@@ -148,93 +153,87 @@ _FUNCTIONS = """
         RETURN a;
     END $$;
 
-    -- The row of the account that a run has a hold on, locked; all null if the run has none.
-    CREATE FUNCTION creditguard.lock_account_of(p_run text, p_wait double precision) RETURNS creditguard.accounts
-    LANGUAGE plpgsql SET search_path = pg_catalog AS $$
-    DECLARE found_in text;
-    BEGIN
-        SELECT h.account INTO found_in FROM creditguard.holds h WHERE h.run_id = p_run;
-        IF FOUND THEN
-            RETURN creditguard.lock_account(found_in, p_wait);
-        END IF;
-        RETURN NULL;
-    END $$;
-
-    -- One at a time for each run: a release must not pass by a reservation that is being made. Before all other locks.
-    CREATE FUNCTION creditguard.lock_run(p_run text, p_wait double precision) RETURNS void
-    LANGUAGE plpgsql SET search_path = pg_catalog AS $$
-    BEGIN
-        PERFORM set_config('lock_timeout', round(p_wait * 1000)::text, true);
-        PERFORM pg_advisory_xact_lock(7165064744911531332 # hashtext(p_run));
-    END $$;
-
-    CREATE FUNCTION creditguard.take_lease(
-        p_owner text, p_host text, p_boot text, p_pid bigint, p_started text, p_ttl double precision, p_steady timestamptz
-    ) RETURNS integer
-    LANGUAGE plpgsql SET search_path = pg_catalog AS $$
-    DECLARE
-        t timestamptz := creditguard.clock();
-        o creditguard.owners;
-    BEGIN
-        SELECT * INTO o FROM creditguard.owners x WHERE x.id = p_owner FOR UPDATE;
-        IF NOT FOUND THEN
-            INSERT INTO creditguard.owners (id, host, boot, pid, started, lease_ends, ttl)
-            VALUES (p_owner, p_host, p_boot, p_pid, p_started, t + p_ttl * interval '1 second', p_ttl);
-            RETURN 0;
-        END IF;
-        UPDATE creditguard.owners x SET
-            lapses = x.lapses + creditguard.is_over(o, p_steady)::integer,
-            lease_ends = t + p_ttl * interval '1 second', ttl = p_ttl
-        WHERE x.id = p_owner RETURNING x.lapses INTO o.lapses;
-        RETURN o.lapses;
-    END $$;
-
     CREATE FUNCTION creditguard.reserve(
         p_run text, p_account text, p_amount bigint, p_job text, p_labels text, p_balance numeric,
-        p_available numeric, p_released numeric,
-        p_owner text, p_host text, p_boot text, p_pid bigint, p_started text, p_ttl double precision,
-        p_clock text, p_ticks double precision, p_wall double precision, p_wait double precision,
+        p_available numeric, p_released numeric, p_owner text[], p_ttl double precision,
+        p_clock text, p_ticks double precision, p_wall double precision, p_wait text,
         OUT admitted boolean, OUT held numeric
     ) LANGUAGE plpgsql SET search_path = pg_catalog AS $$
     DECLARE
-        steady timestamptz;
-        a creditguard.accounts;
         own bigint;
+        ended boolean;
+        a creditguard.accounts;
     BEGIN
         PERFORM creditguard.lock_run(p_run, p_wait);
+        SELECT (SELECT h.amount FROM creditguard.holds h WHERE h.run_id = p_run),
+               EXISTS (SELECT 1 FROM creditguard.history h WHERE h.run_id = p_run)
+                   OR EXISTS (SELECT 1 FROM creditguard.tombstones s WHERE s.run_id = p_run)
+        INTO own, ended;
+        IF own IS NULL AND NOT ended THEN
+            LOOP
+                -- The rule, in the statement that locks the account. A mark from before the ledger was made anew may be ahead of
+                -- its totals: never count less than admitted - released. NaN is greater than any number here.
+                UPDATE creditguard.accounts x SET admitted = x.admitted + p_amount, started = x.started + 1
+                WHERE x.account = p_account AND x.released >= 0 AND x.released <= x.admitted AND x.admitted < 1e60
+                    AND (p_available IS NULL OR p_available - x.admitted + least(x.released, p_released) >= p_amount)
+                RETURNING x.* INTO a;
+                admitted := FOUND;
+                EXIT WHEN FOUND OR EXISTS (SELECT 1 FROM creditguard.accounts x WHERE x.account = p_account);
+                INSERT INTO creditguard.accounts (account) VALUES (p_account) ON CONFLICT DO NOTHING;
+            END LOOP;
+            IF admitted THEN
+                held := a.admitted - p_amount - least(a.released, p_released);
+                INSERT INTO creditguard.holds (run_id, account, owner, amount, job, labels, since, lapses, budget, balance)
+                VALUES (p_run, p_account, p_owner[1], p_amount, p_job, p_labels, creditguard.clock(),
+                    creditguard.take_lease(p_owner, p_ttl, p_clock, p_ticks, p_wall), p_amount, p_balance);
+                RETURN;
+            END IF;
+        END IF;
+        a := creditguard.lock_account(p_account);
+        SELECT h.amount INTO own FROM creditguard.holds h WHERE h.run_id = p_run;  -- a sweep may have had the lock
+        admitted := FOUND;
+        held := a.admitted - least(a.released, p_released) - coalesce(own, 0);
+    END $$;
+
+    -- The number of an owner's lapses, with a lease that runs. One that is as good as new is left alone.
+    CREATE FUNCTION creditguard.take_lease(
+        p_owner text[], p_ttl double precision, p_clock text, p_ticks double precision, p_wall double precision
+    ) RETURNS integer LANGUAGE plpgsql AS $$
+    DECLARE
+        t timestamptz := creditguard.clock();
+        lasts interval := p_ttl * interval '1 second';
+        steady timestamptz;
+        o creditguard.owners;
+    BEGIN
+        SELECT * INTO o FROM creditguard.owners x WHERE x.id = p_owner[1];
+        IF o.lease_ends BETWEEN t + lasts * 0.9 AND t + lasts THEN
+            RETURN o.lapses;
+        END IF;
         steady := creditguard.steady(p_clock, p_ticks, p_wall);
-        a := creditguard.lock_account(p_account, p_wait);
-        -- A mark from before the ledger was made anew may be ahead of its totals: never count less than admitted - released.
-        held := a.admitted - least(a.released, p_released);
-        SELECT h.amount INTO own FROM creditguard.holds h WHERE h.run_id = p_run;
-        IF FOUND THEN
-            admitted := true;
-            held := held - own;
-            RETURN;
-        END IF;
-        admitted := (p_available IS NULL OR p_available - held >= p_amount)
-            AND NOT EXISTS (SELECT 1 FROM creditguard.history h WHERE h.run_id = p_run)
-            AND NOT EXISTS (SELECT 1 FROM creditguard.tombstones s WHERE s.run_id = p_run);
-        IF admitted THEN
-            INSERT INTO creditguard.holds
-                (run_id, account, owner, amount, job, labels, since, lapses, budget, balance)
-            VALUES (p_run, p_account, p_owner, p_amount, p_job, p_labels, creditguard.clock(),
-                creditguard.take_lease(p_owner, p_host, p_boot, p_pid, p_started, p_ttl, steady), p_amount, p_balance);
-            UPDATE creditguard.accounts x SET admitted = x.admitted + p_amount, started = x.started + 1
-            WHERE x.account = p_account;
-        END IF;
+        INSERT INTO creditguard.owners AS x (id, host, boot, pid, started, lease_ends, ttl)
+        VALUES (p_owner[1], p_owner[2], p_owner[3], p_owner[4]::bigint, p_owner[5], t + lasts, p_ttl)
+        ON CONFLICT (id) DO UPDATE SET
+            lapses = x.lapses + creditguard.is_over(x, steady)::integer,
+            lease_ends = excluded.lease_ends, ttl = excluded.ttl
+        RETURNING x.lapses INTO o.lapses;
+        RETURN o.lapses;
     END $$;
 
     -- Asked once more with the same p_name, after an answer that was lost, it grows no further.
     CREATE FUNCTION creditguard.extend(
-        p_run text, p_by bigint, p_name text, p_available numeric, p_released numeric, p_wait double precision,
+        p_run text, p_by bigint, p_name text, p_available numeric, p_released numeric, p_wait text,
         OUT admitted boolean, OUT held numeric, OUT missing boolean
     ) LANGUAGE plpgsql SET search_path = pg_catalog AS $$
     DECLARE
-        a creditguard.accounts := creditguard.lock_account_of(p_run, p_wait);
+        a creditguard.accounts;
         h creditguard.holds;
     BEGIN
+        PERFORM creditguard.lock_run(p_run, p_wait);
         SELECT * INTO h FROM creditguard.holds x WHERE x.run_id = p_run;
+        IF FOUND THEN
+            a := creditguard.lock_account(h.account);
+            SELECT * INTO h FROM creditguard.holds x WHERE x.run_id = p_run;  -- a sweep may have had the lock
+        END IF;
         missing := NOT FOUND;
         held := coalesce(a.admitted - least(a.released, p_released), 0);
         admitted := NOT missing AND (p_available IS NULL OR p_available - held >= p_by);
@@ -249,40 +248,42 @@ _FUNCTIONS = """
         END IF;
     END $$;
 
-    CREATE FUNCTION creditguard.shrink(p_run text, p_to bigint, p_wait double precision) RETURNS void
+    CREATE FUNCTION creditguard.shrink(p_run text, p_to bigint, p_wait text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog AS $$
     DECLARE
-        a creditguard.accounts := creditguard.lock_account_of(p_run, p_wait);
-        was bigint;
+        a creditguard.accounts;
+        h creditguard.holds;
     BEGIN
-        SELECT h.amount INTO was FROM creditguard.holds h WHERE h.run_id = p_run;
-        IF was > p_to AND NOT a.lagging THEN
-            UPDATE creditguard.holds h SET amount = p_to, budget = coalesce(h.budget, was) WHERE h.run_id = p_run;
-            UPDATE creditguard.accounts x SET released = x.released + was - p_to WHERE x.account = a.account;
-            PERFORM set_config('synchronous_commit', 'off', true);
+        PERFORM creditguard.lock_run(p_run, p_wait);
+        SELECT * INTO h FROM creditguard.holds x WHERE x.run_id = p_run;
+        IF h.amount > p_to THEN
+            a := creditguard.lock_account(h.account);
+            SELECT * INTO h FROM creditguard.holds x WHERE x.run_id = p_run;
+            IF h.amount > p_to AND NOT a.lagging THEN
+                UPDATE creditguard.holds x SET amount = p_to, budget = coalesce(x.budget, x.amount) WHERE x.run_id = p_run;
+                UPDATE creditguard.accounts x SET released = x.released + h.amount - p_to WHERE x.account = h.account;
+                PERFORM set_config('synchronous_commit', 'off', true);
+            END IF;
         END IF;
     END $$;
 
-    CREATE FUNCTION creditguard.set_lagging(p_account text, p_lagging boolean, p_wait double precision) RETURNS void
+    CREATE FUNCTION creditguard.set_lagging(p_account text, p_lagging boolean, p_wait text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog AS $$
     BEGIN
-        PERFORM creditguard.lock_account(p_account, p_wait);
+        PERFORM set_config('lock_timeout', p_wait, true), creditguard.lock_account(p_account);
         UPDATE creditguard.accounts x SET lagging = p_lagging WHERE x.account = p_account AND x.lagging <> p_lagging;
     END $$;
 
     CREATE FUNCTION creditguard.renew(
         p_owner text, p_runs text[], p_ttl double precision,
-        p_clock text, p_ticks double precision, p_wall double precision, p_wait double precision
-    ) RETURNS SETOF text
-    LANGUAGE plpgsql SET search_path = pg_catalog AS $$
-    DECLARE
-        steady timestamptz := creditguard.steady(p_clock, p_ticks, p_wall);
-        o creditguard.owners;
+        p_clock text, p_ticks double precision, p_wall double precision, p_wait text
+    ) RETURNS SETOF text LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+    DECLARE steady timestamptz;
     BEGIN
-        PERFORM set_config('lock_timeout', round(p_wait * 1000)::text, true), set_config('synchronous_commit', 'off', true);
-        SELECT * INTO o FROM creditguard.owners x WHERE x.id = p_owner FOR UPDATE;
+        PERFORM set_config('lock_timeout', p_wait, true), set_config('synchronous_commit', 'off', true);
+        steady := creditguard.steady(p_clock, p_ticks, p_wall);
         UPDATE creditguard.owners x SET
-            lapses = x.lapses + creditguard.is_over(o, steady)::integer,
+            lapses = x.lapses + creditguard.is_over(x, steady)::integer,
             lease_ends = creditguard.clock() + p_ttl * interval '1 second', ttl = p_ttl
         WHERE x.id = p_owner;
         -- Lapses are counted and never reset. A hold that is behind its owner's count has been through one.
@@ -291,35 +292,38 @@ _FUNCTIONS = """
             WHERE h.run_id = asked.run AND x.id = p_owner AND h.lapses = x.lapses);
     END $$;
 
-    -- Whether there was a hold, which is gone now.
-    CREATE FUNCTION creditguard.let_go(p_run text, p_wait double precision) RETURNS boolean
-    LANGUAGE plpgsql SET search_path = pg_catalog AS $$
-    DECLARE
-        a creditguard.accounts := creditguard.lock_account_of(p_run, p_wait);
-        held bigint;
+    -- Whether there was a hold, which is gone now. The account is locked before the hold, as everywhere: by its update, which is
+    -- taken back if a sweep was quicker.
+    CREATE FUNCTION creditguard.let_go(p_run text) RETURNS boolean LANGUAGE plpgsql AS $$
+    DECLARE h creditguard.holds;
     BEGIN
-        DELETE FROM creditguard.holds h WHERE h.run_id = p_run RETURNING h.amount INTO held;
-        IF held IS NOT NULL THEN
-            UPDATE creditguard.accounts x SET released = x.released + held, ended = x.ended + 1 WHERE x.account = a.account;
+        SELECT * INTO h FROM creditguard.holds x WHERE x.run_id = p_run;
+        IF NOT FOUND THEN
+            RETURN false;
         END IF;
-        RETURN held IS NOT NULL;
+        UPDATE creditguard.accounts a SET released = a.released + h.amount, ended = a.ended + 1 WHERE a.account = h.account;
+        DELETE FROM creditguard.holds x WHERE x.run_id = p_run;
+        IF NOT FOUND THEN
+            UPDATE creditguard.accounts a SET released = a.released - h.amount, ended = a.ended - 1 WHERE a.account = h.account;
+            RETURN false;
+        END IF;
+        RETURN true;
     END $$;
 
-    CREATE FUNCTION creditguard.release(p_run text, p_wait double precision) RETURNS boolean
+    CREATE FUNCTION creditguard.release(p_run text, p_wait text) RETURNS boolean
     LANGUAGE plpgsql SET search_path = pg_catalog AS $$
     BEGIN
         PERFORM creditguard.lock_run(p_run, p_wait);
         INSERT INTO creditguard.tombstones VALUES (p_run, creditguard.clock()) ON CONFLICT DO NOTHING;
-        RETURN creditguard.let_go(p_run, p_wait);
+        RETURN creditguard.let_go(p_run);
     END $$;
 
     -- The first report stays, unless it was filed for a run that was taken for dead, and was not.
-    CREATE FUNCTION creditguard.settle(p_run text, p_account text, p_job text, p_report text, p_wait double precision)
-    RETURNS bigint LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+    CREATE FUNCTION creditguard.settle(p_run text, p_account text, p_job text, p_report text, p_wait text) RETURNS bigint
+    LANGUAGE plpgsql SET search_path = pg_catalog AS $$
     DECLARE filed bigint;
     BEGIN
-        PERFORM creditguard.lock_run(p_run, p_wait);
-        PERFORM creditguard.let_go(p_run, p_wait);
+        PERFORM creditguard.lock_run(p_run, p_wait), creditguard.let_go(p_run);
         INSERT INTO creditguard.history AS x (run_id, account, job, finished_at, report)
         VALUES (p_run, p_account, p_job, creditguard.clock(), p_report)
         ON CONFLICT (run_id) DO UPDATE SET
@@ -345,16 +349,18 @@ _FUNCTIONS = """
     -- off. Their reports come later in the same transaction.
     CREATE FUNCTION creditguard.free(
         p_account text, p_dead text[], p_over text[], p_clock text, p_ticks double precision, p_wall double precision,
-        p_wait double precision
+        p_wait text
     ) RETURNS TABLE (
         run_id text, account text, amount bigint, job text, labels text, budget bigint, balance numeric,
         id text, host text, boot text, pid bigint, started text, since double precision, lease_ends double precision
     ) LANGUAGE plpgsql SET search_path = pg_catalog AS $$
     DECLARE
-        steady timestamptz := creditguard.steady(p_clock, p_ticks, p_wall);
+        steady timestamptz;
         doomed text[];
     BEGIN
-        PERFORM creditguard.lock_account(p_account, p_wait);
+        PERFORM set_config('lock_timeout', p_wait, true);
+        PERFORM creditguard.lock_account(p_account);
+        steady := creditguard.steady(p_clock, p_ticks, p_wall);
         PERFORM 1 FROM creditguard.owners o WHERE o.id = ANY (p_dead || p_over) ORDER BY o.id FOR UPDATE;
         SELECT array_agg(o.id) INTO doomed FROM creditguard.owners o
         WHERE o.id = ANY (p_dead) OR (o.id = ANY (p_over) AND creditguard.is_over(o, steady));
@@ -401,13 +407,13 @@ _FUNCTIONS = """
     END $$;
 
     CREATE FUNCTION creditguard.claim(
-        p_account text, p_claimant text, p_max_age double precision, p_claim double precision, p_wait double precision
+        p_account text, p_claimant text, p_max_age double precision, p_claim double precision, p_wait text
     ) RETURNS boolean LANGUAGE plpgsql SET search_path = pg_catalog AS $$
-    DECLARE
-        a creditguard.accounts := creditguard.lock_account(p_account, p_wait);
-        t timestamptz := creditguard.clock();
+    DECLARE t timestamptz;
     BEGIN
-        PERFORM set_config('synchronous_commit', 'off', true);
+        PERFORM set_config('lock_timeout', p_wait, true), set_config('synchronous_commit', 'off', true);
+        PERFORM creditguard.lock_account(p_account);
+        t := creditguard.clock();
         UPDATE creditguard.accounts x SET claimant = p_claimant, claim_ends = t + p_claim * interval '1 second'
         WHERE x.account = p_account AND (x.claimant = p_claimant
             OR (coalesce(x.claim_ends <= t, true)
@@ -415,10 +421,11 @@ _FUNCTIONS = """
         RETURN FOUND;
     END $$;
 
-    CREATE FUNCTION creditguard.publish(p_account text, p_reading text, p_wait double precision) RETURNS void
+    CREATE FUNCTION creditguard.publish(p_account text, p_reading text, p_wait text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog AS $$
     BEGIN
-        PERFORM creditguard.lock_account(p_account, p_wait), set_config('synchronous_commit', 'off', true);
+        PERFORM set_config('lock_timeout', p_wait, true), set_config('synchronous_commit', 'off', true);
+        PERFORM creditguard.lock_account(p_account);
         UPDATE creditguard.accounts x SET
             reading = p_reading, published_at = creditguard.clock(), claimant = NULL, claim_ends = NULL
         WHERE x.account = p_account;

@@ -14,6 +14,7 @@ from ledger_world import Backend, in_threads, new_owner
 
 from creditguard.rules.amounts import LARGEST, to_micro
 from creditguard.rules.ports import Ledger
+from creditguard.rules.report import Report
 from creditguard.rules.values import Balance, Grant, Hold, Mark, Owner, Reading
 
 pytestmark = pytest.mark.usefixtures("balanced")
@@ -153,6 +154,37 @@ def test_history_is_newest_first_by_account_and_job(ledger: Ledger) -> None:
     assert numbers(account="b", job="even", limit=1) == [4]
 
 
+def test_history_since(backend: Backend) -> None:
+    ledger = backend.client()
+    for number in range(3):
+        ledger.settle(str(number), "a", {"n": number, "job": "job"})
+        backend.clock.forward(100)
+    since = datetime.fromisoformat(str(ledger.history()[1]["finished_at"])) - timedelta(seconds=1)
+    for job in (None, "job"):
+        assert [report["n"] for report in ledger.history(since=since, job=job)] == [2, 1]
+        assert [report["n"] for report in ledger.runs(since=since, job=job)] == [1, 2]
+    assert ledger.history(since=since, job="other") == [*ledger.runs(since=since, account="b")] == []
+
+
+def test_all_runs_come_oldest_first_though_others_are_filed_meanwhile(ledger: Ledger) -> None:
+    for number in range(1200):
+        ledger.settle(f"{number:04}", "ab"[number % 2], {"n": number, "job": "j"})
+    runs = ledger.runs()
+    assert next(runs)["n"] == 0
+    ledger.settle("later", "a", {"n": 1200})
+    assert [report["n"] for report in runs] == [*range(1, 1201)]
+    assert [report["n"] for report in ledger.runs(account="b", job="j")] == [*range(1, 1200, 2)]
+
+
+def test_the_first_of_many_holds_are_listed(ledger: Ledger, owner: Owner) -> None:
+    for number in range(30):
+        ledger.reserve(hold(f"{number:02}", account="ab"[number % 2]), owner, available=None, mark=None)
+    assert [live.hold.id for live in ledger.holds(limit=3)] == ["00", "01", "02"]
+    assert [live.hold.id for live in ledger.holds("b", limit=2)] == ["01", "03"]
+    assert list(ledger.holds(limit=0)) == []
+    assert len(ledger.holds()) == 30
+
+
 def test_old_history_is_pruned_a_batch_at_a_time(backend: Backend) -> None:
     ledger = backend.client(keep=3600.0)
     for number in range(60):
@@ -161,6 +193,105 @@ def test_old_history_is_pruned_a_batch_at_a_time(backend: Backend) -> None:
     for number in range(10):
         ledger.settle(f"new-{number}", "a", {})
     assert len(ledger.history(limit=1000)) == 10
+
+
+def test_a_reservation_that_comes_after_its_release_grants_nothing(ledger: Ledger, owner: Owner) -> None:
+    """Of a thread that was given up while it waited: nobody would ever release it."""
+    assert not ledger.release("late")
+    assert ledger.reserve(hold("late"), owner, available=120, mark=None) == Grant(admitted=False, held_by_others=0)
+    ledger.settle("refused", "a", {"job": "job", "outcome": "refused"})
+    assert not ledger.reserve(hold("refused"), owner, available=None, mark=None).admitted
+    assert ledger.reserve(hold("taken"), owner, available=None, mark=None).admitted
+    assert ledger.release("taken")
+    assert not ledger.reserve(hold("taken"), owner, available=None, mark=None).admitted, "nor one that is repeated"
+    assert ledger.mark("a") == Mark(80, 80, 1, 1)
+    assert [report["outcome"] for report in ledger.history()] == ["refused"]
+
+
+def test_a_release_is_remembered_for_an_hour(backend: Backend, owner: Owner) -> None:
+    ledger = backend.client()
+    for number in range(70):
+        ledger.release(f"run-{number}")
+    backend.clock.forward(3500)
+    assert not ledger.reserve(hold("run-0"), owner, available=None, mark=None).admitted
+    backend.clock.forward(200)
+    for number in range(70):
+        ledger.settle(f"settled-{number}", "a", {})
+        ledger.release(f"new-{number}")
+    assert ledger.reserve(hold("run-0"), owner, available=None, mark=None).admitted
+    assert not ledger.reserve(hold("new-0"), owner, available=None, mark=None).admitted
+
+
+# Holds that shrink and grow.
+
+
+def test_what_a_run_has_spent_is_room_for_others(ledger: Ledger, owner: Owner) -> None:
+    """A holds 80 of 120 and has spent 70 of them: 50 are left on the account, 10 are held, 40 are free."""
+    mark = ledger.mark("a")
+    ledger.reserve(hold("one"), owner, available=120, mark=mark)
+    assert not ledger.reserve(hold("two", 30), owner, available=50, mark=ledger.mark("a")).admitted
+    for _ in range(2):
+        ledger.shrink("one", 10)
+    assert ledger.mark("a") == Mark(admitted=80, released=70, started=1, ended=0)
+    assert not ledger.reserve(hold("two", 30), owner, available=50, mark=mark).admitted, "by a balance from before"
+    assert ledger.reserve(hold("two", 30), owner, available=50, mark=ledger.mark("a")) == Grant(True, 10)
+    (live, _) = ledger.holds()
+    assert (live.hold.amount, live.budget) == (10, 80)
+    ledger.settle("one", "a", {})
+    assert ledger.mark("a") == Mark(admitted=110, released=80, started=2, ended=1)
+
+
+def test_a_hold_never_grows_by_shrinking(ledger: Ledger, owner: Owner) -> None:
+    ledger.reserve(hold("one"), owner, available=None, mark=None)
+    for to, left in ((80, 80), (90, 80), (50, 50), (60, 50), (-5, 0), (10, 0)):
+        ledger.shrink("one", to)
+        assert [live.hold.amount for live in ledger.holds()] == [left]
+    assert ledger.mark("a") == Mark(admitted=80, released=80, started=1, ended=0)
+    assert ledger.release("one")
+    ledger.shrink("one", 1)
+    ledger.shrink("never", 1)
+    assert ledger.mark("a") == Mark(admitted=80, released=80, started=1, ended=1)
+
+
+def test_nothing_shrinks_on_an_account_that_lags(ledger: Ledger, owner: Owner) -> None:
+    ledger.reserve(hold("one"), owner, available=None, mark=None)
+    for _ in range(2):
+        ledger.set_lagging("a", lagging=True)
+    assert ledger.mark("a") == Mark(admitted=80, released=0, started=1, ended=0, lagging=True)
+    assert not ledger.mark("b").lagging
+    ledger.shrink("one", 10)
+    assert ledger.mark("a").released == 0
+    ledger.set_lagging("a", lagging=False)
+    ledger.shrink("one", 10)
+    assert ledger.mark("a") == Mark(admitted=80, released=70, started=1, ended=0)
+    ledger.set_lagging("new", lagging=True)
+    assert ledger.mark("new") == Mark(lagging=True)
+
+
+def test_an_extension_is_an_admission(ledger: Ledger, owner: Owner) -> None:
+    mark = ledger.mark("a")
+    ledger.reserve(hold("one"), owner, available=120, mark=mark)
+    ledger.reserve(hold("other", 10), owner, available=120, mark=mark)
+    assert ledger.extend("one", 31, available=120, mark=mark) == Grant(admitted=False, held_by_others=90)
+    assert ledger.mark("a") == Mark(admitted=90, released=0, started=2, ended=0)
+    assert ledger.extend("one", 30, available=120, mark=mark) == Grant(admitted=True, held_by_others=90)
+    assert ledger.mark("a") == Mark(admitted=120, released=0, started=2, ended=0)
+    ledger.shrink("one", 20)
+    assert not ledger.extend("one", 1, available=120, mark=mark).admitted, "by a balance from before"
+    assert ledger.extend("one", 5, available=None, mark=None).admitted
+    one, _ = ledger.holds()
+    assert (one.hold.amount, one.budget) == (25, 115)
+    ledger.settle("one", "a", {})
+    assert ledger.mark("a") == Mark(admitted=125, released=115, started=2, ended=1)
+
+
+def test_a_run_without_a_hold_cannot_be_extended_and_is_told_so(ledger: Ledger, owner: Owner) -> None:
+    ledger.reserve(hold("one"), owner, available=None, mark=None)
+    ledger.settle("one", "a", {})
+    for run in ("one", "never"):
+        grant = ledger.extend(run, 5, available=10**6, mark=None)
+        assert (grant.admitted, grant.missing) == (False, True)
+    assert ledger.mark("a") == Mark(80, 80, 1, 1)
 
 
 # What people see.
@@ -293,6 +424,47 @@ def test_a_dead_owner_frees_its_holds_at_once(backend: Backend) -> None:
     assert [live.hold.id for live in ledger.holds()] == ["three", "four"]
     assert len(ledger.sweep("b")) == 1
     assert len(ledger.sweep("never")) == 0
+
+
+def test_a_run_whose_hold_was_swept_is_reported_once(backend: Backend) -> None:
+    ledger, dead = backend.client(), new_owner(host="h", pid=77)
+    ledger.reserve(Hold("one", "a", 80_500_000, "nightly", {"team": "x"}, 120_000_000), dead, available=None, mark=None)
+    ledger.reserve(Hold("two", "a", 5_000_000, "hourly"), dead, available=None, mark=None)
+    ledger.shrink("one", 30_000_000)
+    backend.dead.add(dead.id)
+    one, two = ledger.sweep("a")
+    assert one.hold == Hold("one", "a", 30_000_000, "nightly", {"team": "x"}, 120_000_000)
+    assert (one.owner, one.budget, two.budget) == (dead, 80_500_000, 5_000_000)
+    assert list(backend.client().sweep("a")) == []
+    report = next(report for report in ledger.history(job="nightly"))
+    known = {key: value for key, value in report.items() if value is not None}
+    assert datetime.fromisoformat(known.pop("finished_at"))  # type: ignore[arg-type]
+    assert abs(datetime.fromisoformat(known.pop("since")) - one.since) < timedelta(seconds=1)  # type: ignore[arg-type]
+    assert known == {
+        "run_id": "one",
+        "job": "nightly",
+        "account": "a",
+        "budget": 80.5,
+        "balance_before": 120,
+        "labels": {"team": "x"},
+        "basis": "unknown",
+        "consumed_at_least": 50.5,
+        "settled": False,
+        "outcome": "abandoned",
+    }
+    assert set(Report.__slots__) <= set(report)
+
+
+def test_a_run_that_was_taken_for_dead_has_the_last_word(backend: Backend, owner: Owner) -> None:
+    """It was stopped for longer than its lease: its own report is worth more than the sweeper's."""
+    ledger = backend.client()
+    ledger.reserve(hold("one"), owner, available=None, mark=None)
+    backend.clock.forward(61)
+    assert len(ledger.sweep("a")) == 1
+    for outcome in ("succeeded", "failed"):
+        ledger.settle("one", "a", {"job": "job", "outcome": outcome})
+    assert [report["outcome"] for report in ledger.history()] == ["succeeded"]
+    assert ledger.mark("a") == Mark(80, 80, 1, 1)
 
 
 def test_an_owner_whose_lease_ended_is_known_until_its_last_hold_is_free(backend: Backend, owner: Owner) -> None:

@@ -7,6 +7,7 @@ from datetime import datetime, timezone
 from decimal import Decimal
 
 from ledger_world import new_owner
+from promises import ask_all
 
 from creditguard.ledgers import open_ledger
 from creditguard.rules.values import Balance, Grant, Hold, Mark, Reading
@@ -26,13 +27,21 @@ def test_everything_is_admitted_and_overlaps_are_counted() -> None:
     assert ledger.mark("b") == Mark(started=1)
 
 
+def test_its_verbs_answer_as_those_of_any_ledger() -> None:
+    assert ask_all(open_ledger("none")) == 0
+
+
 def test_nothing_is_kept() -> None:
     ledger, owner = open_ledger("none"), new_owner()
     assert ledger.ttl is None
     assert ledger.renew(owner, ["one"]) == frozenset()
     assert list(ledger.sweep("a")) == []
     assert list(ledger.holds()) == []
-    assert list(ledger.history()) == []
+    assert list(ledger.history()) == list(ledger.runs()) == []
+    assert ledger.extend("never", 5, available=0, mark=None) == Grant(admitted=True, held_by_others=0)
+    ledger.shrink("never", 5)
+    ledger.set_lagging("a", lagging=True)
+    assert ledger.mark("a") == Mark()
     ledger.publish("a", Reading(Balance(Decimal(1), "credits", datetime.now(timezone.utc))))
     assert ledger.recent("a", max_age=60, claim=1) is True
     ledger.close()

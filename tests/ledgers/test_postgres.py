@@ -363,6 +363,47 @@ def test_a_schema_that_is_dropped_under_us_is_an_error_and_then_made_anew(url: s
         assert ledger.mark("a") == Mark()
 
 
+def test_a_database_that_cannot_hold_any_text(server: Server) -> None:
+    server.execute("CREATE DATABASE latin ENCODING 'LATIN1' LC_COLLATE 'C' LC_CTYPE 'C' TEMPLATE template0")
+    try:
+        message = failure(server.url.replace("/postgres?", "/latin?"))
+        assert message == "the database is in LATIN1, which cannot hold any text: give the ledger a database in UTF8"
+    finally:
+        server.execute("DROP DATABASE latin")
+
+
+ODD_PATHS = ["", "nosuch", "creditguard", "public, creditguard", '"$user"', "evil, pg_catalog"]
+
+
+@pytest.mark.parametrize("path", ODD_PATHS)
+def test_whatever_the_search_path_is(roles: Server, path: str) -> None:
+    """Even one that has other functions and operators in it than it should."""
+    roles.execute("DROP SCHEMA IF EXISTS evil CASCADE")
+    roles.execute("CREATE SCHEMA evil")
+    try:
+        roles.execute(
+            "CREATE FUNCTION evil.clock_timestamp() RETURNS timestamptz LANGUAGE sql AS 'SELECT NULL::timestamptz'"
+        )
+        roles.execute("CREATE FUNCTION evil.less(numeric, numeric) RETURNS boolean LANGUAGE sql AS 'SELECT true'")
+        roles.execute("CREATE OPERATOR evil.>= (LEFTARG = numeric, RIGHTARG = numeric, FUNCTION = evil.less)")
+        roles.execute("CREATE TABLE evil.holds (x int)")
+        roles.execute("GRANT USAGE ON SCHEMA evil TO worker")
+        roles.execute("CREATE SCHEMA creditguard AUTHORIZATION worker")
+        roles.execute("ALTER ROLE worker SET search_path = " + (path or "''"))
+        with ledger_at(roles.url_of("worker")) as ledger:
+            assert ledger.reserve(hold("one"), OWNER, available=120, mark=ledger.mark("a")).admitted
+            assert not ledger.reserve(hold("two"), OWNER, available=120, mark=ledger.mark("a")).admitted
+            assert ledger.renew(OWNER, ["one"]) == frozenset()
+            assert [live.hold.id for live in ledger.holds()] == ["one"]
+            assert list(ledger.sweep("a")) == []
+            assert ledger.recent("a", max_age=1, claim=1) is True
+            ledger.settle("one", "a", {"job": "job"})
+            assert len(ledger.history(job="job")) == len([*ledger.runs(account="a")]) == 1
+        assert in_balance(roles.url)
+    finally:
+        roles.execute("DROP SCHEMA evil CASCADE")
+
+
 # Poolers.
 
 
@@ -414,5 +455,5 @@ def test_which_machine_a_clock_belongs_to(monkeypatch: pytest.MonkeyPatch) -> No
     """To its boot, or, where boot or clock are not known, to the process alone."""
     ledger, me = PostgresLedger("postgresql:///none"), this_process()
     assert ledger._look()["clock"] == me.boot
-    monkeypatch.setattr(postgres, "clock", lambda: Clock(""))
+    monkeypatch.setattr(ledger, "_clock", Clock(""))
     assert ledger._look()["clock"] == me.id
