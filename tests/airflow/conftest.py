@@ -29,7 +29,8 @@ else:
     HOME = Path(tempfile.mkdtemp(prefix="creditguard-airflow-"))
     DAGS = HOME / "dags"
     shutil.copytree(HERE / "dags", DAGS, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copy(HERE.parent.parent / "examples" / "airflow_dag.py", DAGS / "airflow_dag.py")
+    for example in (HERE.parent.parent / "creditguard" / "airflow" / "example_dags").glob("example_*.py"):
+        shutil.copy(example, DAGS / example.name)
     os.environ |= {
         "AIRFLOW_HOME": str(HOME),
         "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),

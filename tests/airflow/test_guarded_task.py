@@ -230,3 +230,12 @@ def test_the_example(airflow, gateway) -> None:
     reports = result.xcoms("credit_report", "enrich").values()
     assert [report["budget"] for report in reports] == [10, 10, 10]
     assert [report["credits_consumed"] for report in reports] == [5, 5, 5]
+
+
+def test_the_example_whose_batches_take_turns(airflow, gateway) -> None:
+    result = airflow.run("credit_queue")
+    assert result.state == "success"
+    reports = result.xcoms("credit_report", "draw").values()
+    assert [report["credits_consumed"] for report in reports] == [1, 1, 1, 1]
+    gateway.set_credits(44)
+    assert airflow.run("credit_queue").state_of("one_fits") == "skipped"
