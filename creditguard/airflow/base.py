@@ -135,7 +135,7 @@ class CreditOperator(BaseSensorOperator):
 
     def _ask_again_for(self, asked: Plan | Report) -> None:
         """Note the question that the triggerer is to ask."""
-        self._question = {
+        self._question: dict[str, Any] = {
             "name": asked.job,
             "budget": f"{asked.budget:f}",
             "conn_id": self.conn_id,

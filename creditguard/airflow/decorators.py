@@ -116,7 +116,7 @@ class CreditGuardOperator(DecoratedOperator, PythonOperator, CreditOperator):
             self._leave_report(guard, context)
         return self._short(refusal, guard)
 
-    def _short(self, refusal: Exception, guard: TaskGuard) -> PokeReturnValue:
+    def _short(self, refusal: CreditGuardError, guard: TaskGuard) -> PokeReturnValue:
         from creditguard.airflow.preflight import passes_by_itself
 
         if self.on_short == "reschedule" and passes_by_itself(refusal):

@@ -29,7 +29,7 @@ def _apps() -> list[dict[str, Any]]:
     return [{"app": app, "url_prefix": "/creditguard", "name": "creditguard"}]
 
 
-class CreditGuardPlugin(AirflowPlugin):  # type: ignore[misc,unused-ignore] - Airflow is not there where types are checked
+class CreditGuardPlugin(AirflowPlugin):
     """The report's page."""
 
     name = "creditguard"

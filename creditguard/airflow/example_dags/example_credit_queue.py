@@ -14,7 +14,12 @@ from creditguard import current_run
 from creditguard.airflow import CreditGateOperator
 
 
-@dag(schedule=None, start_date=datetime(2026, 1, 1, tzinfo=timezone.utc), catchup=False, params={"batches": 4, "budget": 45})
+@dag(
+    schedule=None,
+    start_date=datetime(2026, 1, 1, tzinfo=timezone.utc),
+    catchup=False,
+    params={"batches": 4, "budget": 45},
+)
 def credit_queue() -> None:
     """A gate that says early when not even one batch fits, and batches that take turns."""
     one_fits = CreditGateOperator(task_id="one_fits", budget="{{ params.budget }}", on_short="skip")
@@ -25,7 +30,11 @@ def credit_queue() -> None:
 
     # Waits without a worker slot and without using up tries: rescheduled, or (deferrable=True) in the triggerer.
     @task.credit_guard(
-        budget="{{ params.budget }}", on_short="reschedule", poke_interval=60, timeout=6 * 3600, outlets=[Asset("posters")]
+        budget="{{ params.budget }}",
+        on_short="reschedule",
+        poke_interval=60,
+        timeout=6 * 3600,
+        outlets=[Asset("posters")],
     )
     def draw(batch: int) -> int:
         current_run().record(1)  # what the API said that it took
