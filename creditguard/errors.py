@@ -60,7 +60,7 @@ class InsufficientCredits(CreditGuardError):
     """The account cannot carry the budget, so the job was not started.
 
     Attributes, all in `unit`: `needs` is the declared budget; `has` is the headroom, that is the balance less what other
-    runs hold and less `keep` (it may be negative); `shortfall` is `needs - has`; `balance` is what the source said.
+    runs hold and less `keep` (below 0 if more is held than there is; the message says 0 then); `shortfall` is `needs - has`; `balance` is what the source said.
     """
 
     def __init__(
@@ -92,17 +92,27 @@ class InsufficientCredits(CreditGuardError):
 
     def __str__(self) -> str:
         job = f"{self.job}: " if self.job else ""
-        text = f"{job}needs {self.needs:f} {self.unit}, has {self.has:f}, short by {self.shortfall:f}"
-        if self.balance is None:
-            return text
-        parts = [f"balance {self.balance:f}"]
-        if self.held_by_others:
-            parts.append(f"{self.held_by_others:f} held by other runs")
-        if self.keep:
-            parts.append(f"{self.keep:f} to keep")
-        if self.account:
-            parts.append(f"account {self.account}")
-        return f"{text} ({', '.join(parts)})"
+        return f"{job}{shortage(self.needs, self.has, self.unit, self.balance, self.held_by_others, self.keep)}"
+
+
+def shortage(
+    needs: Decimal,
+    has: Decimal,
+    unit: str = "credits",
+    balance: Decimal | None = None,
+    held_by_others: Decimal | None = None,
+    keep: Decimal | None = None,
+) -> str:
+    """`needs 30 credits, 0 are free (50 on the account, 80 held by others)`: being short, in words that people can use."""
+    free = max(has, Decimal(0))
+    parts = [] if balance is None else [f"{balance:f} on the account"]
+    if held_by_others:
+        parts.append(f"{held_by_others:f} held by others")
+    if keep:
+        parts.append(f"{keep:f} to keep" if keep > 0 else f"{-keep:f} overdraft")
+    why = f" ({', '.join(parts)})" if parts else ""
+    unit = unit.removesuffix("s") if needs == 1 and unit == "credits" else unit
+    return f"needs {needs:f} {unit}, {free:f} {'is' if free == 1 else 'are'} free{why}"
 
 
 class BudgetExceeded(CreditGuardError):

@@ -115,9 +115,11 @@ def manual() -> str:
 
 
 PLACES = {
-    "creditguard.toml": "settings for the working directory: the variables above without CREDITGUARD_ and in lower case, "
-    "and [jobs.NAME] budget = N for the job NAME",
+    "creditguard.toml": "settings, in the working directory or its nearest parent that has one: the variables above without "
+    "CREDITGUARD_ and in lower case, and [jobs.NAME] budget = N for the job NAME",
     "pyproject.toml": "the same under [tool.creditguard], where there is no creditguard.toml",
+    "$XDG_CONFIG_HOME/creditguard/config.toml, ~/.config/creditguard/config.toml, /etc/creditguard/config.toml": "the user's and "
+    "the system's settings, beneath those",
     "$XDG_STATE_HOME/creditguard/ledger.db, ~/.local/state/creditguard/ledger.db": "the default ledger: what running jobs "
     "hold, and the history",
 }
@@ -136,6 +138,7 @@ def settings() -> list[tuple[str, str]]:
         (name, meaning if default == "-" else f"{meaning} (default: {default})") for name, meaning, default in rows
     ]
     more = [
+        ("CREDITGUARD_CONFIG", "the settings file, in place of the one that is found by the working directory"),
         (
             "HTTPS_PROXY, NO_PROXY, SSL_CERT_FILE, SSL_CERT_DIR",
             "proxies and certificate authorities, as for other programs",

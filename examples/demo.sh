@@ -3,9 +3,9 @@
 set -u
 cd "$(dirname "$0")" || exit 1
 work=$(mktemp -d)
-export CREDITGUARD_LEDGER="sqlite:///$work/ledger.sqlite3"
+unset $(env | sed -n 's/^\(CREDITGUARD_[A-Z_]*\)=.*/\1/p') APIMALL_API_KEY APIMALL_API_KEY_FILE  # nothing of yours changes what it shows
+export XDG_CONFIG_HOME="$work" CREDITGUARD_LEDGER="sqlite:///$work/ledger.sqlite3"
 export CREDITGUARD_LOG_FORMAT=console
-unset APIMALL_API_KEY APIMALL_API_KEY_FILE CREDITGUARD_BASE_URL CREDITGUARD_ACCOUNT
 
 creditguard sandbox --credits 120 >"$work/environment" &
 sandbox=$!

@@ -16,7 +16,7 @@ from creditguard.rules.events import Event
 from creditguard.settings import CONFIG, VARIABLES
 from creditguard.sinks.host import HostSink
 
-_SCHEMA = json.loads(files("creditguard").joinpath("rules/events.schema.json").read_text())
+_SCHEMA = json.loads(files("creditguard").joinpath("events.schema.json").read_text())
 _VALIDATOR = jsonschema.Draft202012Validator(_SCHEMA)
 
 # Commands that the tests start shall not inherit what was ignored or blocked when the tests were started in the background, as a cron job
@@ -42,6 +42,8 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.T
         monkeypatch.delenv(variable, raising=False)
     for variable in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "http_proxy", "https_proxy", "all_proxy"):
         monkeypatch.delenv(variable, raising=False)
+    # A folder that is closed to us, as root's are to whom `su` makes of it, turns "not found" into "permission denied".
+    monkeypatch.setenv("PATH", ":".join(folder for folder in os.get_exec_path() if os.access(folder, os.X_OK)))
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 
-from creditguard.rules.events import ADMITTED, REFUSED, Event, Level, waiting
+from creditguard.rules.events import ADMITTED, REFUSED, Event, Level, as_waiting
 from creditguard.rules.sentences import sentence
 from creditguard.sinks.host import HostSink, log_record
 
@@ -43,7 +43,7 @@ class WaitingSink(TaskSink):
         self._last = ""
 
     def emit(self, event: Event) -> None:
-        event = waiting(event) if event.name == REFUSED else event
+        event = as_waiting(event) if event.name == REFUSED else event
         said = sentence(event.name, event.fields)
         if said == self._last or (event.name == ADMITTED and self._asks_only):
             return

@@ -12,7 +12,7 @@ TYPE_CHECKING = False  # as typing.TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_TIDY = frozenset({"run", "sandbox", "wait"})
+_TIDY = frozenset({"extend", "run", "sandbox", "wait"})
 """The commands that have something to put in order when they are interrupted."""
 
 

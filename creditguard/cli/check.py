@@ -8,7 +8,7 @@ import json
 from creditguard.cli import exits
 from creditguard.cli.output import answer, printable, say
 from creditguard.cli.preflight import guard_for, sink_for
-from creditguard.rules.amounts import to_json
+from creditguard.rules.amounts import ZERO, to_json
 from creditguard.rules.values import Admission
 
 
@@ -48,4 +48,4 @@ def _sentence(admission: Admission) -> str:
     if admission.headroom is None:
         return f"unknown: needs {plan.budget:f} {plan.unit}, the balance could not be read"
     word = "short" if admission.shortfall else "enough"
-    return f"{word}: needs {plan.budget:f} {plan.unit}, has {admission.headroom:f}"
+    return f"{word}: needs {plan.budget:f} {plan.unit}, has {max(admission.headroom, ZERO):f}"

@@ -319,6 +319,11 @@ def _record(command: argparse.ArgumentParser) -> None:
     command.add_argument("credits", type=values.keep, metavar="N", help="credits; negative for a refund")
 
 
+def _extend(command: argparse.ArgumentParser) -> None:
+    command.add_argument("credits", type=values.budget, metavar="N", help="credits more")
+    command.add_argument("-q", "--quiet", action="store_true", help="log warnings and errors only")
+
+
 def _completion(command: argparse.ArgumentParser) -> None:
     command.epilog = (
         'bash, zsh: eval "$(creditguard completion bash)"\n'
@@ -357,6 +362,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "history": ("list what the latest runs consumed", _history),
     "ledger": ("make the tables of a shared ledger", _ledger),
     "record": ("inside of run: say that credits were spent", _record),
+    "extend": ("inside of run: ask for more credits than the budget", _extend),
     "completion": ("print a completion script for a shell, or the man page", _completion),
     "sandbox": ("serve a local gateway that speaks the API Mall protocol, to try things and to test", _sandbox),
     "help": ("show this help, or that of a command", _help),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
 from creditguard import settings as _settings
@@ -15,23 +14,19 @@ from creditguard.sinks.stderr import StderrSink
 
 
 class _Quiet:
-    """Warnings and errors only; nothing at all without a sink."""
+    """Warnings and errors only."""
 
-    def __init__(self, sink: EventSink | None) -> None:
+    def __init__(self, sink: EventSink) -> None:
         self._sink = sink
 
     def emit(self, event: Event) -> None:
-        if self._sink and event.level != "info":
+        if event.level != "info":
             self._sink.emit(event)
 
 
 def sink_for(options: argparse.Namespace) -> EventSink:
     """Events on stderr, for people on a terminal, else a JSON object a line; none if the settings say so."""
-    on_terminal = sys.stderr is not None and sys.stderr.isatty()
-    style = _settings.current().log_format or ("console" if on_terminal else "json")
-    if style == "none":
-        return _Quiet(None)
-    sink = StderrSink(style)
+    sink = StderrSink(_settings.current().log_format)
     return _Quiet(sink) if options.quiet else sink
 
 

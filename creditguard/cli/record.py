@@ -12,7 +12,13 @@ from creditguard.errors import ConfigurationError
 
 
 def run(options: argparse.Namespace) -> int:
-    """Add to the run's recorded credits. Appending a short line is atomic, so parallel children may do it at once."""
+    """Add to the run's recorded credits."""
+    append(f"{options.credits:f}")
+    return exits.OK
+
+
+def append(line: str) -> None:
+    """Append a line to the run's file. A short one is appended in one piece, so parallel children may do it at once."""
     path = os.environ.get(VARIABLE)
     if not path:
         message = f"{VARIABLE} is not set: record works inside of creditguard run -- CMD"
@@ -22,9 +28,8 @@ def run(options: argparse.Namespace) -> int:
         try:
             if not stat.S_ISREG(os.fstat(file).st_mode):
                 raise ConfigurationError(f"{VARIABLE}: {path} is no longer a file", VARIABLE)
-            os.write(file, f"{options.credits:f}\n".encode())
+            os.write(file, f"{line}\n".encode())
         finally:
             os.close(file)
     except OSError as error:
         raise ConfigurationError(f"{VARIABLE}: {path} cannot be written: {error.strerror}", VARIABLE) from None
-    return exits.OK

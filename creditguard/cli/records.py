@@ -91,6 +91,9 @@ class RecordFile:
             text = line[:_LONGEST].decode("utf-8", "replace").strip()
             if not text:
                 continue
+            if text.startswith("extend "):
+                self._extend(run, text.removeprefix("extend "), times)
+                continue
             try:
                 amount = EXACT.multiply(to_credits(text, VARIABLE, negative=True), Decimal(times))
             except ConfigurationError:
@@ -99,6 +102,14 @@ class RecordFile:
                 total = amount if total is None else EXACT.add(total, amount)
         if total is not None:
             run.record(total)
+
+    def _extend(self, run: Run, text: str, times: int) -> None:
+        try:
+            more = EXACT.multiply(to_credits(text, VARIABLE), Decimal(times))
+        except ConfigurationError:
+            self._trouble(f"not an amount of credits: {text[:40]}")
+        else:
+            run._life.extended_elsewhere(more)
 
     def _trouble(self, words: str) -> None:
         if words not in self.troubles and len(self.troubles) <= _TROUBLES:

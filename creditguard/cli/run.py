@@ -16,7 +16,6 @@ from creditguard.cli.output import say
 from creditguard.cli.preflight import guard_for, sink_for
 from creditguard.cli.records import VARIABLE, RecordFile
 from creditguard.cli.report_file import ReportFile, Stage
-from creditguard.cli.wait import WaitingSink, until_it_fits
 from creditguard.cli.wording import worded
 from creditguard.engine.engine import engine
 from creditguard.errors import CreditGuardError
@@ -48,20 +47,10 @@ def run(options: argparse.Namespace) -> int:
     ended: child.Ended | None = None
     try:
         with _signals_raise():
-            sink = WaitingSink(sink_for(options)) if options.wait else sink_for(options)
-            own_guard = _guard(options, sink)
+            own_guard = _guard(options, sink_for(options))
             _say_what_it_will_do(options)
-
-            def admitted() -> Run:
-                nonlocal entry
-                entry = own_guard._entry()
-                return entry.__enter__()
-
-            if isinstance(sink, WaitingSink):
-                guarded = until_it_fits(admitted, options.wait, options.interval, sink)
-            else:
-                guarded = admitted()
-            assert entry is not None  # noqa: S101 - or it had raised
+            entry = own_guard._entry()
+            guarded = entry.__enter__()
             try:
                 ended = _command(options, guarded)
             except BaseException:
@@ -94,6 +83,8 @@ def _guard(options: argparse.Namespace, sink: EventSink) -> guard:
         watch=options.watch,
         on_overrun=options.on_overrun,
         stop_below=options.stop_below,
+        wait=options.wait or None,
+        **({"min_interval": options.interval} if options.wait else {}),
         **more,
     )
 
@@ -103,6 +94,10 @@ def _command(options: argparse.Namespace, guarded: Run) -> child.Ended:
     environment = child.inherited_environment()
     environment["CREDITGUARD_RUN_ID"] = guarded.id
     environment["CREDITGUARD_BUDGET"] = f"{guarded.budget:f}"
+    for name in ("account", "ledger", "keep"):  # for `creditguard extend` in there
+        given = getattr(options, name)
+        if given is not None:
+            environment[f"CREDITGUARD_{name.upper()}"] = str(given)
     if record_file.path:
         environment[VARIABLE] = str(record_file.path)
     ended: child.Ended | None = None
@@ -134,8 +129,8 @@ def _command(options: argparse.Namespace, guarded: Run) -> child.Ended:
 
 @contextmanager
 def _attended(options: argparse.Namespace, guarded: Run, record_file: RecordFile) -> Iterator[None]:
-    """While CMD runs, if it is watched: take in what it records, and show the meter if asked to."""
-    if not options.watch:
+    """While CMD runs, if it is watched or its hold shrinks: take in what it records, and show the meter if asked to."""
+    if not options.watch and not guarded._life.plan.shrink:
         yield
         return
     from creditguard.cli.progress import Progress

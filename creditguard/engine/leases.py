@@ -19,16 +19,31 @@ from creditguard.engine.desk import PARKED, Desk, Resume
 from creditguard.errors import LeaseLost, LedgerError
 from creditguard.process.background import seconds
 from creditguard.process.identity import this_process
-from creditguard.rules.effects import LedgerEffect, Publish, Recent, Release, Reserve, Settle, Sweep, TakeMark
+from creditguard.rules.amounts import to_micro
+from creditguard.rules.effects import (
+    Extend,
+    LedgerEffect,
+    Publish,
+    Recent,
+    Release,
+    Reserve,
+    SetLagging,
+    Settle,
+    Sweep,
+    TakeMark,
+)
 from creditguard.rules.ports import Ledger
 from creditguard.rules.report import Report
 from creditguard.rules.values import Grant, Hold, Mark
 
 if TYPE_CHECKING:
     from creditguard.engine.engine import Engine
+    from creditguard.engine.lifecycle import Lifecycle
 
 _RETRY = 1.0
 """Seconds until what failed is tried again; twice as long each time, up to a renewal's interval."""
+_BATCH = 0.9
+"""Seconds for which recorded credits are gathered before holds shrink by them."""
 _NEVER = float("inf")
 
 
@@ -45,6 +60,7 @@ class Leases:
         self._interval = ledger.ttl / 3 if ledger.ttl else _RETRY
         self._held: set[str] = set()
         self._owed: dict[str, Report | None] = {}
+        self._shrinking: dict[str, Lifecycle] = {}
         self._renewed = 0.0
         self._retry = min(_RETRY, self._interval)
         self._pause = self._retry
@@ -90,14 +106,19 @@ class Leases:
                 return self._mark(account)
             case Recent(account, max_age, claim):
                 return self.ledger.recent(account, max_age=max_age, claim=claim)
+            case Extend(run_id, by, available, mark):
+                return self.ledger.extend(run_id, by, available=available, mark=mark)
             case Sweep(account):
                 return self.ledger.sweep(account)
+            case SetLagging(account, lagging):
+                self.ledger.set_lagging(account, lagging)
             case Publish(account, reading):
                 self.ledger.publish(account, reading)
         return None
 
     def _mark(self, account: str) -> Mark:
         self.opened = True
+        self._shrink_holds()  # before an admission is decided, what has been recorded is held no more
         mark = self.ledger.mark(account)
         self.ever_answered = True
         return mark
@@ -139,7 +160,7 @@ class Leases:
         if due != self._due:
             return
         self._due = _NEVER
-        if self._owed or self._held:
+        if self._owed or self._held or self._shrinking:
             try:
                 delay = self.desk.ask(self._renew, self._looked_after)
             except LedgerError as error:
@@ -157,8 +178,33 @@ class Leases:
             self._pause = self._retry
         self._attend(delay)
 
+    # Shrinking
+
+    def shrink(self, run: Lifecycle) -> None:
+        """Have the run's hold shrink to what it has not recorded yet, within a second. From any thread, a job's own included: what
+        it has recorded by then is looked up at the desk."""
+        is_first = not self._shrinking
+        self._shrinking[run.plan.run_id] = run
+        if is_first:
+            self.engine.service.put(partial(self._attend, _BATCH))
+
+    def _shrink_holds(self) -> None:
+        while self._shrinking:
+            try:
+                run_id, run = self._shrinking.popitem()
+            except KeyError:
+                return
+            left = run.hold_left
+            if run_id in self._held and left is not None:
+                try:
+                    self.ledger.shrink(run_id, to_micro(left, up=True))
+                except LedgerError:
+                    self._shrinking[run_id] = run
+                    raise
+
     def _renew(self) -> float:
         self.opened = True
+        self._shrink_holds()
         failure: Exception | None = None
         for run_id in list(self._owed):
             try:

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
 from dataclasses import replace
+from decimal import Decimal
 from functools import partial
 from typing import TypeAlias
 
@@ -24,7 +25,8 @@ from creditguard.engine.stopping import Stopping
 from creditguard.engine.waiting import NoAnswerError, Ticket
 from creditguard.errors import CreditGuardError, LeaseLost, LedgerError, LedgerUnavailable
 from creditguard.rules import events
-from creditguard.rules.flow import ask, enter, leave
+from creditguard.rules.amounts import EXACT, ZERO, whole
+from creditguard.rules.flow import ask, enter, extend, leave
 from creditguard.rules.report import Report, make_report, refused
 from creditguard.rules.settling import Ending, Exit
 from creditguard.rules.values import Admission, Balance, Mark, Outcome, Plan
@@ -59,6 +61,7 @@ class Lifecycle:
         """The job has ended; the report may still be on its way."""
         self.backstop: object = None
         """Keeps the weak reference that tells of a caller who vanished."""
+        self._lowest = plan.budget
         self._context = copy_context()
         self._performance: Performance[Admission] | Performance[Report] | None = None
         self._gone = False
@@ -77,7 +80,7 @@ class Lifecycle:
         except RuntimeError as error:
             raise LedgerUnavailable(f"cannot be asked: {error}") from None
         (put or self.engine.service.put)(self._ask if question else self._enter)
-        return 2 * self.parts.readings.timeout
+        return 2 * self.parts.readings.timeout + self.plan.wait
 
     def late(self) -> float:
         """The time is up: have the flow decide without what hangs; how long to wait for that."""
@@ -86,8 +89,12 @@ class Lifecycle:
 
     def admitted(self) -> Admission:
         """What was decided, when it was waited for. Raises LedgerUnavailable when there is no word even now."""
+        return self.answer(self.entering)
+
+    def answer(self, ticket: Ticket[Admission]) -> Admission:
+        """What was answered. Raises what was raised, and LedgerUnavailable when there is no word even now."""
         try:
-            return self.entering.outcome()
+            return ticket.outcome()
         except NoAnswerError:
             raise LedgerUnavailable("gave no answer", self.parts.leases.ledger.name) from None
 
@@ -212,6 +219,7 @@ class Lifecycle:
             meter.trend,
             meter.overran,
             self.stopping.error is not None,
+            self.hold_left,
         )
 
     def _cut(self) -> None:
@@ -239,6 +247,63 @@ class Lifecycle:
         """Take in a reading of the watch."""
         if not self.over:
             self.act(self.meter.observe(balance.amount, mark, at))
+
+    def record(self, used: Decimal) -> None:
+        """The job says that it used so much: what it is worth an event for, and its hold shrinks."""
+        findings = self.meter.record(used)
+        if findings.events:
+            self.act(findings)
+        if self.plan.shrink and not self.over:
+            self.parts.leases.shrink(self)
+
+    @property
+    def hold_left(self) -> Decimal | None:
+        """What the run holds: its budget less what it has recorded, where that shrinks it. None where nothing is held."""
+        if not self.is_admitted or not self.parts.leases.ledger.ttl or self.admission.ledger_failed:
+            return None
+        budget, recorded = self.plan.budget, self.meter.recorded
+        if not self.plan.shrink or recorded is None:
+            return budget
+        lowest = min(self._lowest, max(EXACT.subtract(budget, max(recorded, ZERO)), ZERO))
+        self._lowest = lowest
+        return whole(lowest)
+
+    def ask_for_more(self, by: Decimal, put: Put | None = None) -> tuple[Ticket[Admission], float]:
+        """Ask for `by` more; the ticket for the answer, and how long to wait for it, in seconds. Raises RuntimeError for a run that
+        is not under way."""
+        if not self.is_admitted or self.over or self.engine.pid != os.getpid():
+            raise RuntimeError(
+                f"run {self.plan.run_id} of {self.plan.job!r} is not under way: there is nothing to extend"
+            )
+        if self.engine.works_here():
+            raise LedgerUnavailable("cannot be asked by a finalizer that runs in a thread of creditguard's own")
+        ticket: Ticket[Admission] = Ticket()
+        unspent = max(EXACT.subtract(self.plan.budget, self.meter.recorded or ZERO), ZERO)
+        flow = extend(self.admission, by, unspent)
+        performance = Performance(flow, self.parts, self._context, ticket, self._extended)
+        (put or self.engine.service.put)(performance.start)
+        self.engine.clock.later(2 * self.parts.readings.timeout, partial(self.engine.service.put, performance.late))
+        return ticket, 2 * self.parts.readings.timeout + _LAST_WORD
+
+    def adopt(self, run_id: str) -> None:
+        """Speak for a run that another process was admitted with."""
+        self.plan = replace(self.plan, run_id=run_id)
+        self.admission = replace(self.admission, plan=self.plan)
+        self.engine.start()
+        self.is_admitted = True
+
+    def extended_elsewhere(self, by: Decimal) -> None:
+        """The run's hold has grown already: another process of the job has asked for it."""
+        plan = self.admission.plan
+        plan = replace(plan, budget=whole(EXACT.add(plan.budget, by)))
+        self._extended(replace(self.admission, plan=plan))
+
+    def _extended(self, admission: Admission | None) -> None:
+        if admission:
+            by = EXACT.subtract(admission.plan.budget, self.plan.budget)
+            self._lowest = EXACT.add(self._lowest, by)
+            self.admission = admission
+            self.plan = self.meter.plan = admission.plan
 
     def act(self, findings: Findings) -> None:
         """Log what was found, and stop the job if it is to be stopped."""

@@ -35,7 +35,7 @@ class Meter:
     """The meter of one run."""
 
     def __init__(self, plan: Plan) -> None:
-        self._plan = plan
+        self.plan = plan
         self._amounts: list[Decimal] = []
         self._sum: tuple[int, Decimal] = 0, ZERO
         self._said: dict[object, object] = {}
@@ -69,13 +69,13 @@ class Meter:
     def begin(self, admission: Admission) -> None:
         """The run is admitted."""
         self._admission = admission
-        if self._plan.watch and admission.balance:
+        if self.plan.watch and admission.balance:
             self.trend = Trend.begin(admission.balance.amount, admission.started)
 
     def record(self, used: Decimal) -> Findings:
         """The job says that it used so much."""
         self._amounts.append(used)
-        if not self._plan.watch and (self.recorded or ZERO) <= self._plan.budget:
+        if not self.plan.watch and (self.recorded or ZERO) <= self.plan.budget:
             return _NOTHING
         return self._findings()
 
@@ -89,7 +89,7 @@ class Meter:
     def _findings(self) -> Findings:
         if self._admission is None:
             return _NOTHING
-        plan, spending = self._plan, self.spending
+        plan, spending = self.plan, self.spending
         balance_now = self.trend.last if self.trend else None
         new = self._news(alarms(plan, spending, balance_now))
         if new == _SILENCE:
@@ -118,14 +118,14 @@ class Meter:
         now = events.SpentNow(
             spent,
             spending.basis,
-            None if spent is None else whole(EXACT.subtract(self._plan.budget, spent)),
+            None if spent is None else whole(EXACT.subtract(self.plan.budget, spent)),
             trend.last if trend else None,
             trend.burn_rate if trend else None,
             trend.time_to_empty if trend else None,
         )
         found = [events.threshold(admission, share, now) for share in new.thresholds]
         if new.over_bound or new.over_budget:
-            stopping = stop is not None and new.over_budget and self._plan.on_overrun == "stop"
+            stopping = stop is not None and new.over_budget and self.plan.on_overrun == "stop"
             found.append(events.overrun(admission, "budget", now, stopping=stopping))
         if new.low:
             found.append(events.overrun(admission, "stop_below", now, stopping=True))

@@ -69,6 +69,10 @@ class Performance(Generic[T]):
         """The time is up: what hangs is taken for unavailable, and the flow decides by its policy."""
         self._fail(TimeoutError(f"no answer within {after:g} s"))
 
+    def late(self) -> None:
+        """As `overdue`, after twice the time of a reading."""
+        self.overdue(2 * self._parts.readings.timeout)
+
     def _fail(self, failing: Exception) -> None:
         self._failing = failing
         try:

@@ -116,6 +116,10 @@ class Stopping:
 class Backend(Protocol):
     """One cancellable stretch of a task, in its framework. For that task, except `soon`."""
 
+    def begin(self) -> None:
+        """The stretch begins. From now on `end` ends it, wherever this is broken off."""
+        ...
+
     def soon(self, call: Callable[[], object]) -> None:
         """Have the event loop call, from whatever thread. Raises RuntimeError when the loop is gone."""
         ...
@@ -160,6 +164,7 @@ class JobScope:
 
     def __enter__(self) -> None:
         self._backend = _Trio() if in_trio() else _Asyncio()
+        self._backend.begin()
         if self._error:
             self._backend.soon(self._cancel)
 
@@ -189,6 +194,9 @@ class _Asyncio:
         self._sent = False
         self._before = task.cancelling() if sys.version_info >= (3, 11) else 0
 
+    def begin(self) -> None:
+        pass
+
     def soon(self, call: Callable[[], object]) -> None:
         self._loop.call_soon_threadsafe(call)
 
@@ -212,6 +220,8 @@ class _Trio:
         self._task: Any = trio.lowlevel.current_task()
         self._current_task = trio.lowlevel.current_task
         self._scope: trio.CancelScope = trio.CancelScope()
+
+    def begin(self) -> None:
         self._scope.__enter__()
 
     def soon(self, call: Callable[[], object]) -> None:

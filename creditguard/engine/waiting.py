@@ -13,7 +13,7 @@ from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from queue import Empty, SimpleQueue
 from typing import Any, Generic, Protocol, TypeVar, cast
-from weakref import WeakKeyDictionary
+from weakref import WeakKeyDictionary, ref
 
 from creditguard.engine.service import Call, Service
 from creditguard.process.background import seconds
@@ -22,6 +22,10 @@ T = TypeVar("T")
 
 SLICE = 0.5
 """Seconds. A caller whose answer has been there for so long goes on, whatever still hangs (a sink, a ledger that is to file)."""
+
+
+_UNDER_WAY = 0.05
+"""Seconds for which a call that an event loop has been asked to make is relied on to come."""
 
 
 class NoAnswerError(Exception):
@@ -67,6 +71,11 @@ class Ticket(Generic[T]):
             raise error
         return cast("T", result)
 
+    @property
+    def failure(self) -> BaseException | None:
+        """The exception that was delivered in place of an outcome."""
+        return self._outcome[1] if self._outcome else None
+
     def wait(self, at_most: float) -> None:
         """Wait in a thread until all is finished; or until the outcome has been there for a slice, or the time is up."""
         waiter = self._waiter = _ThreadWaiter()
@@ -80,6 +89,8 @@ class Ticket(Generic[T]):
         steps = _Steps(self, at_most)
         while not self._finished and (pause := steps.pause()):
             await waiter.wait(pause)
+            if not self._finished:
+                waiter.loop.flush()  # what another task was interrupted at may have been ours, too
 
 
 class _Steps:
@@ -113,45 +124,66 @@ class _ThreadWaiter:
 
 
 class _Loop:
-    """What goes to and fro between one event loop and the engine, as much at a time as there is."""
+    """What goes to and fro between one event loop and the engine, as much at a time as there is.
 
-    def __init__(self, soon: Callable[[Callable[[], object]], object], soon_from_here: Callable[..., object]) -> None:
+    What the loop calls may be interrupted, too, and then what it was called for is left there. So nobody relies for longer than
+    a moment on a call that is under way.
+    """
+
+    def __init__(
+        self, loop: Any, soon: Callable[[Any, Call], object], soon_from_here: Callable[[Any, Call], object]
+    ) -> None:
+        self._loop = ref(loop)
         self._soon = soon
         self._soon_from_here = soon_from_here
+        self._service: Service | None = None
         self._wakes: deque[Call] = deque()
         self._calls: deque[Call] = deque()
-        self._waking = self._sending = False
+        self._waking_until = self._sending_until = 0.0
 
     def wake(self, call: Call) -> None:
         """Make a call in the loop; from any thread."""
         self._wakes.append(call)
-        if not self._waking:
-            self._waking = True
+        now, loop = seconds(), self._loop()
+        if loop is not None and now >= self._waking_until:
+            self._waking_until = now + _UNDER_WAY
             try:
-                self._soon(self._deliver)
+                self._soon(loop, self._deliver)
             except RuntimeError:
-                self._waking = False  # the loop is closed, and its tasks with it
+                self._waking_until = 0.0  # the loop is closed, and its tasks with it
 
     def _deliver(self) -> None:
-        self._waking = False
+        self._waking_until = 0.0
         while self._wakes:
             self._wakes.popleft()()
 
     def send(self, service: Service, call: Call) -> None:
         """Hand a call to the service threads, together with those of all tasks that do so before the loop comes round."""
+        self._service = service
         self._calls.append(call)
-        if not self._sending:
-            self._sending = True
-            self._soon_from_here(partial(self._flush, service))
+        now = seconds()
+        if now >= self._sending_until:
+            self._sending_until = now + _UNDER_WAY
+            self._soon_from_here(self._loop(), self.flush)
 
-    def _flush(self, service: Service) -> None:
-        self._sending = False
-        calls = list(self._calls)
-        self._calls.clear()
+    def flush(self) -> None:
+        """Hand over what there is."""
+        self._sending_until = 0.0
+        if self._calls and self._service:
+            self._service.put(self._take_over)
+
+    def _take_over(self) -> None:
+        """In a service thread."""
+        calls = []
+        try:
+            while self._calls:
+                calls.append(self._calls.popleft())
+        except IndexError:
+            pass  # another service thread took it
         if len(calls) == 1:
-            service.put(calls[0])
-        elif calls:
-            service.put(partial(service.make_all, calls))
+            calls[0]()
+        elif self._service:
+            self._service.make_all(calls)
 
 
 _loops: WeakKeyDictionary[Any, _Loop] = WeakKeyDictionary()
@@ -163,11 +195,20 @@ def _loop() -> _Loop:
         import trio
 
         token = trio.lowlevel.current_trio_token()
-        return _loops.get(token) or _loops.setdefault(token, _Loop(token.run_sync_soon, token.run_sync_soon))
+        soon = trio.lowlevel.TrioToken.run_sync_soon
+        return _loops.get(token) or _loops.setdefault(token, _Loop(token, soon, soon))
     import asyncio
 
     loop = asyncio.get_running_loop()
-    return _loops.get(loop) or _loops.setdefault(loop, _Loop(loop.call_soon_threadsafe, loop.call_soon))
+    return _loops.get(loop) or _loops.setdefault(loop, _Loop(loop, _soon_from_anywhere, _soon_from_here))
+
+
+def _soon_from_anywhere(loop: Any, call: Call) -> None:
+    loop.call_soon_threadsafe(call)
+
+
+def _soon_from_here(loop: Any, call: Call) -> None:
+    loop.call_soon(call)
 
 
 def sender(service: Service) -> Callable[[Call], None]:
@@ -179,15 +220,15 @@ class _AsyncioWaiter:
     def __init__(self) -> None:
         import asyncio
 
-        self._loop = asyncio.get_running_loop()
-        self._wakes = _loop()
+        self._later = asyncio.get_running_loop().call_later
+        self.loop = _loop()
         self._event = asyncio.Event()
 
     def wake(self) -> None:
-        self._wakes.wake(self._event.set)
+        self.loop.wake(self._event.set)
 
     async def wait(self, at_most: float) -> None:
-        timer = self._loop.call_later(at_most, self._event.set)
+        timer = self._later(at_most, self._event.set)
         try:
             await self._event.wait()
         finally:
@@ -200,11 +241,11 @@ class _TrioWaiter:
         import trio
 
         self._trio = trio
-        self._wakes = _loop()
+        self.loop = _loop()
         self._event = trio.Event()
 
     def wake(self) -> None:
-        self._wakes.wake(self._set)
+        self.loop.wake(self._set)
 
     def _set(self) -> None:
         self._event.set()

@@ -32,15 +32,19 @@ class Entry:
     def __enter__(self) -> Run:
         try:
             self.run._open()
+            return self.run
         except BaseException:
             self.gone()
             raise
-        return self.run
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        self.close(hosts.outcome_of(error))
+        try:
+            self.close(hosts.outcome_of(error))
+        except BaseException:
+            self.gone()
+            raise
 
     def close(self, outcome: Outcome) -> None:
         """Leave, by the caller's own word of how the job ended."""
@@ -54,10 +58,10 @@ class Entry:
     async def __aenter__(self) -> Run:
         try:
             await self.run._aopen()
+            return self.run
         except BaseException:
             self.gone()
             raise
-        return self.run
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

@@ -19,8 +19,9 @@ from creditguard.guarding import hosts
 from creditguard.guarding.entry import Entry
 from creditguard.guarding.run import Run, _stack
 from creditguard.guarding.wiring import wire
-from creditguard.rules.amounts import ZERO, rounded, to_credits
+from creditguard.rules.amounts import ZERO, Amount, rounded, to_credits
 from creditguard.rules.arguments import parse_name
+from creditguard.rules.ports import EventSink
 from creditguard.rules.values import Admission, Plan
 from creditguard.settings import CurrentSettings
 from creditguard.settings.options import Options
@@ -67,6 +68,10 @@ class guard:  # noqa: N801 - read at its place of use: `with guard(...)`, `@guar
                     `creditguard.drift` event; a credit or 1 % of what was recorded, whichever is more, if left out
     labels          the caller's own words for the events, by name
     max_age         seconds for which a balance read by another process may serve the admission (default 0: read it)
+    wait            seconds to wait for room while the run is short, asking again every `min_interval`; it holds its budget the
+                    moment that it fits. 0 (the default): it is refused at once
+    shrink          whether the hold shrinks by what the run records: safe where the source shows a debit before the job can
+                    record it, which the source says if this is left out
     sink            where events go; the host program's log if left out
 
     Options left out come from the environment and the settings file (docs/settings.md), when a run starts.
@@ -176,27 +181,33 @@ class guard:  # noqa: N801 - read at its place of use: `with guard(...)`, `@guar
         self._open.pop(entry.run, None)
         _stack.set(tuple(run for run in _stack.get() if run is not entry.run))
 
+    def _drop(self, entry: Entry | None) -> None:
+        """The caller was interrupted on its way in or out, and nobody will leave the run any more."""
+        if entry:
+            entry.gone()
+            self._let_go(entry)
+
     def __enter__(self) -> Run:
         entry = None
         try:
             entry = self._entry()
             run = entry.__enter__()
             self._keep(entry)
+            return run
         except BaseException:
-            if entry:
-                entry.gone()
+            self._drop(entry)
             raise
-        return run
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        entry = None
         try:
             entry = self._latest()
             entry.__exit__(kind, error, traceback)
             self._let_go(entry)
         except BaseException:
-            self._latest().gone()
+            self._drop(entry or self._latest())
             raise
 
     async def __aenter__(self) -> Run:
@@ -208,26 +219,40 @@ class guard:  # noqa: N801 - read at its place of use: `with guard(...)`, `@guar
             if scope:
                 scope.__enter__()
             self._keep(entry)
-        except BaseException:
+            return run
+        except BaseException as error:
+            self._drop(entry)
             if entry:
-                entry.gone()
+                entry.run._leave_scope(type(error), error, error.__traceback__)
             raise
-        return run
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         stop: BaseException | None = None
+        entry = None
         try:
             entry = self._latest()
             stop = entry.run._leave_scope(kind, error, traceback)
             await entry.__aexit__(type(stop) if stop else kind, stop or error, traceback)
             self._let_go(entry)
         except BaseException:
-            self._latest().gone()
+            self._drop(entry or self._latest())
             raise
         if stop:
             raise stop from error
+
+
+def extend_run(run_id: str, by: Amount, budget: Amount, sink: EventSink | None = None) -> None:
+    """Ask for more for a run of another process, of which this one is a part. `budget` is what it has.
+
+    Raises InsufficientCredits, BalanceUnavailable or LedgerError, and then nothing has changed.
+    """
+    life = guard("extend", budget=budget, sink=sink)._run()._life
+    life.adopt(run_id)
+    ticket, at_most = life.ask_for_more(to_credits(by, "extend"))
+    ticket.wait(at_most)
+    life.answer(ticket)
 
 
 class _Laid:
@@ -245,7 +270,7 @@ class _Laid:
             unit=wiring.unit,
             budget=ZERO,
             ledger_optional=wiring.ledger_optional,
-            **options.over(settings),
+            **options.over(settings, debits_at_once=getattr(wiring.parts.readings.source, "debits_at_once", False)),
         )
 
     def holds_for(self, settings: CurrentSettings, process: Engine) -> bool:

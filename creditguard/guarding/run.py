@@ -13,7 +13,7 @@ from creditguard.engine.engine import Engine
 from creditguard.engine.lifecycle import Lifecycle
 from creditguard.engine.performance import Parts
 from creditguard.engine.stopping import JobScope, Stopping
-from creditguard.engine.waiting import NoAnswerError, sender, shielded
+from creditguard.engine.waiting import sender, shielded
 from creditguard.errors import BudgetExceeded, ConfigurationError, LedgerError
 from creditguard.guarding.hosts import PLAIN, Host
 from creditguard.rules.amounts import Amount, to_credits
@@ -66,6 +66,13 @@ class Run:
     def __repr__(self) -> str:
         report = self._life.report
         return f"<Run {self.id} of {self.job!r}: {report.outcome if report else 'running'}>"
+
+    def _repr_html_(self) -> str:
+        """For a notebook: the report's sentence, or that there is none yet."""
+        from html import escape
+
+        report = self._life.report
+        return f"<div>{escape(str(report) if report else f'{self.job}: running, {self.budget:f} credits held')}</div>"
 
     @property
     def id(self) -> str:
@@ -154,11 +161,27 @@ class Run:
     def record(self, credits_used: Amount) -> None:
         """Add what the job itself knows that it spent (`credits_used` in the API's answer; a refund is negative).
 
+        The hold shrinks by it within a second, if the source debits at once (`guard(shrink=...)`); a refund does not grow it.
         Raises ConfigurationError for what is not a number.
         """
-        findings = self._life.meter.record(to_credits(credits_used, "record()", negative=True))
-        if findings.events:
-            self._life.act(findings)
+        self._life.record(to_credits(credits_used, "record()", negative=True))
+
+    def extend(self, credits_more: Amount) -> None:
+        """Ask for so many credits more, by the rules of admission: budget and hold grow by them.
+
+        Raises InsufficientCredits, BalanceUnavailable or LedgerError, and then nothing has changed and the job decides;
+        ConfigurationError for what is not an amount; RuntimeError for a run that is not under way.
+        """
+        ticket, at_most = self._life.ask_for_more(to_credits(credits_more, "extend()"))
+        ticket.wait(at_most)
+        self._life.answer(ticket)
+
+    async def aextend(self, credits_more: Amount) -> None:
+        """As `extend`, without blocking the event loop."""
+        put = sender(self._life.engine.service)
+        ticket, at_most = self._life.ask_for_more(to_credits(credits_more, "aextend()"), put)
+        await ticket.await_(at_most)
+        self._life.answer(ticket)
 
     def settled(self) -> None:
         """Say that nothing which the job started is open any more: no task that may yet be debited or refunded."""
@@ -248,16 +271,12 @@ class Run:
                 await self._host.aended(self)
 
     def _has_closed(self) -> bool:
-        try:
-            self._life.leaving.outcome()
-        except NoAnswerError:
-            return False
-        except (
-            Exception
-        ) as bug:  # of ours, or a ledger of somebody else's that breaks its promises: never the job's loss
-            logging.getLogger("creditguard").exception("run %s could not be closed", self.id, exc_info=bug)
-            return False
-        return True
+        bug = self._life.leaving.failure
+        if (
+            bug is not None
+        ):  # never the job's loss; not raised and caught again: here the host's own exceptions come by, too
+            logging.getLogger("creditguard").error("run %s could not be closed", self.id, exc_info=bug)
+        return self._life.leaving.delivered and bug is None
 
     def _begin_scope(self) -> JobScope | None:
         """A scope for the running task, not entered yet; None if the run is not to be stopped."""

@@ -16,7 +16,7 @@ from creditguard.settings import CurrentSettings
 from creditguard.settings.options import Options
 from creditguard.sinks.host import HostSink
 
-_SINK = HostSink()
+_sinks: dict[str | None, HostSink] = {}
 _sources: dict[tuple[SecretText, str], BalanceSource] = {}
 
 
@@ -36,7 +36,12 @@ def wire(engine: Engine, settings: CurrentSettings, options: Options) -> Wiring:
     account = options.account or settings.account or source.account
     leases, optional = _leases(engine, settings, options)
     readings = engine.readings_of(source, leases, account, settings.timeout)
-    return Wiring(Parts(readings, leases, options.sink or _SINK), account, source.name, source.unit, optional)
+    return Wiring(Parts(readings, leases, options.sink or _sink(settings)), account, source.name, source.unit, optional)
+
+
+def _sink(settings: CurrentSettings) -> HostSink:
+    style = settings.log_format
+    return _sinks.get(style) or _sinks.setdefault(style, HostSink(style))
 
 
 def source_for(settings: CurrentSettings, source: str | BalanceSource | None = None) -> BalanceSource:

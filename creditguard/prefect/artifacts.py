@@ -1,59 +1,155 @@
-"""The report of a run as a table artifact of the flow run or task run that it ran in."""
+"""What a guard leaves in Prefect's UI: a page for each report and for each answer of a gate, and a bar for a run that is watched.
+
+A page begins with one sentence and five figures; all fields follow.
+"""
 
 from __future__ import annotations
 
+import json
 import logging
 import re
+import threading
+from collections.abc import Mapping
+from decimal import Decimal
 from typing import Any
 
+from creditguard.errors import CreditGuardError, InsufficientCredits
+from creditguard.prefect.sentences import amount, duration, needs, sentence
+from creditguard.rules import events
 from creditguard.rules.report import Report
+from creditguard.rules.spending import Spending
+from creditguard.rules.values import Admission
 
 _log = logging.getLogger("creditguard")
 
+_PATIENCE = 10.0
+"""Seconds that a task spends on one artifact at most."""
 
-def publish(report: Report) -> None:
+
+def report_page(report: Report, refusal: CreditGuardError | None) -> Any:
+    """The page of a run that has ended, or was refused."""
+    fields = report.to_dict()
+    if refusal:
+        return _page("credit-report", report.job, _refused(fields, refusal), _question(fields), fields)
+    figures = {
+        "consumed": amount(report.credits_consumed),
+        "budget": amount(report.budget),
+        "before": amount(report.balance_before),
+        "after": amount(report.balance_after),
+        "took": duration(report.duration_s),
+    }
+    return _page("credit-report", report.job, sentence(events.finished(report)), figures, fields)
+
+
+def answer_page(admission: Admission) -> Any:
+    """The page of a gate's answer."""
+    fields = events.admitted(admission).fields
+    if admission.refusal:
+        said = _refused(fields, admission.refusal)
+    elif admission.shortfall:
+        said = sentence(events.short(admission))
+    else:
+        said = f"{fields['job']}: may start, {needs(fields)}"
+    return _page("credit-gate", admission.plan.job, said, _question(fields), fields)
+
+
+def _refused(fields: Mapping[str, Any], refusal: CreditGuardError) -> str:
+    why = needs(fields) if isinstance(refusal, InsufficientCredits) else str(refusal)
+    return f"{fields['job']}: refused, {why}"
+
+
+def _question(fields: Mapping[str, Any]) -> dict[str, str]:
+    shown = {
+        "needs": "budget",
+        "free": "headroom",
+        "short by": "shortfall",
+        "on the account": "balance_before",
+        "held by others": "held_by_others",
+    }
+    return {title: amount(fields[name]) for title, name in shown.items()}
+
+
+def _page(kind: str, job: str, said: str, figures: Mapping[str, str], fields: Mapping[str, Any]) -> Any:
+    from prefect.artifacts import MarkdownArtifact
+
+    rows = {name: value for name, value in fields.items() if name != "labels"}
+    rows |= {f"labels.{name}": value for name, value in fields["labels"].items()}
+    text = "\n".join(
+        [
+            _plain(said),
+            "",
+            *_table(tuple(figures), tuple(figures.values())),
+            "",
+            *_table(("field", "value"), *((f"`{name}`", json.dumps(value)) for name, value in rows.items())),
+        ]
+    )
+    return MarkdownArtifact(key=_key(kind, job), markdown=text, description=said)
+
+
+def _table(head: tuple[str, ...], *rows: tuple[str, ...]) -> list[str]:
+    return [f"| {' | '.join(map(_plain, row))} |" for row in (head, ("---",) * len(head), *rows)]
+
+
+def _plain(text: str) -> str:
+    """Text that Markdown leaves as it is, in one line."""
+    return re.sub(r"([\\|*_<>\[\]#])", r"\\\1", " ".join(text.split()))
+
+
+def _key(kind: str, job: str) -> str:
+    """The kind and the job's name, in the letters that Prefect allows in keys: a job's artifacts of a kind are one series."""
+    slug = re.sub(r"[^a-z0-9]+", "-", job.lower()).strip("-")
+    return f"{kind}-{slug}".rstrip("-")
+
+
+def publish(artifact: Any) -> None:
     """Create the artifact. What goes wrong is logged, and never reaches the job."""
     try:
         # `_sync` also in an async flow: whoever writes `with` there, and not `async with`, has chosen to wait.
-        _artifact(report).create(_sync=True)
+        artifact.create(_sync=True)
     except Exception:
-        _log.warning("no artifact for the report of run %s", report.run_id, exc_info=True)
+        _log.warning("no artifact %s", artifact.key, exc_info=True)
 
 
-async def apublish(report: Report) -> None:
+async def apublish(artifact: Any) -> None:
     """As `publish`, without blocking the event loop; in a task that is being cancelled, too, but then not for ever."""
     import anyio
 
     try:
-        with anyio.move_on_after(10, shield=True):
-            await _artifact(report).acreate()
+        with anyio.move_on_after(_PATIENCE, shield=True):
+            await artifact.acreate()
     except Exception:
-        _log.warning("no artifact for the report of run %s", report.run_id, exc_info=True)
+        _log.warning("no artifact %s", artifact.key, exc_info=True)
 
 
-def _artifact(report: Report) -> Any:
-    from prefect.artifacts import TableArtifact
+class Bar:
+    """How much of its budget a watched run has spent, as a progress artifact."""
 
-    return TableArtifact(key=artifact_key(report.job), table=_rows(report), description=_summary(report))
+    def __init__(self, job: str, budget: Decimal, unit: str) -> None:
+        self._job = job
+        self._budget = budget
+        self._unit = unit
+        self._turn = threading.Lock()
+        self._id: Any = None
+        self._shown: Spending | None = None
 
+    def show(self, spending: Spending) -> None:
+        """Bring the artifact up to date. What goes wrong is logged, and never reaches the job."""
+        from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-def artifact_key(job: str) -> str:
-    """`credit-report-` and the job's name, in the letters that Prefect allows in keys: a job's reports are one series."""
-    slug = re.sub(r"[^a-z0-9]+", "-", job.lower()).strip("-")
-    return f"credit-report-{slug}".rstrip("-")
+        with self._turn:
+            if spending == self._shown:
+                return
+            self._shown = spending
+            try:
+                if self._id:
+                    update_progress_artifact(self._id, **self._content(spending), _sync=True)
+                else:
+                    key = _key("credit-progress", self._job)
+                    self._id = create_progress_artifact(key=key, **self._content(spending), _sync=True)
+            except Exception:
+                _log.warning("no progress artifact for %s", self._job, exc_info=True)
 
-
-def _rows(report: Report) -> list[dict[str, object]]:
-    fields = report.to_dict()
-    fields.pop("labels")
-    fields |= {f"labels.{name}": value for name, value in report.labels.items()}
-    return [{"field": name, "value": value} for name, value in fields.items()]
-
-
-def _summary(report: Report) -> str:
-    if report.outcome == "refused":
-        if report.shortfall:
-            return f"{report.job} was not started: short by {report.shortfall:f} {report.unit}"
-        return f"{report.job} was not started: balance or ledger unavailable"
-    used = "unknown" if report.credits_consumed is None else f"{report.credits_consumed:f} {report.unit}"
-    return f"{report.job} {report.outcome}: consumed {used} ({report.basis}) of a budget of {report.budget:f}"
+    def _content(self, spending: Spending) -> dict[str, Any]:
+        share = 100 * float(spending.spent or 0) / float(self._budget) if self._budget else 0.0
+        spent = f"{amount(spending.spent)} of {amount(self._budget)} {self._unit} spent ({spending.basis})"
+        return {"progress": min(max(share, 0.0), 100.0), "description": f"{self._job}: {spent}"}

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 from asyncio import to_thread
 from functools import lru_cache
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
-from prefect.blocks.core import Block
-from pydantic import ConfigDict, Field, SecretStr
+from prefect.blocks.abstract import CredentialsBlock
+from pydantic import ConfigDict, Field, HttpUrl, SecretStr
 
 from creditguard import settings as _settings
+from creditguard.errors import ConfigurationError
 from creditguard.prefect.guards import guard
 from creditguard.rules.values import Balance
 from creditguard.sources.apimall import ApiMall
+from creditguard.sources.apimall_checks import check_base_url, check_key
+
+if TYPE_CHECKING:
+    from typing_extensions import Unpack
+
+    from creditguard.settings.options import GuardOptions
 
 
-class ApiMallCredentials(Block):  # type: ignore[misc,unused-ignore]
+class ApiMallCredentials(CredentialsBlock):  # type: ignore[misc,unused-ignore]
     """A key of API Mall, for guards in flows.
 
         credentials = ApiMallCredentials.load("production")
@@ -27,6 +34,11 @@ class ApiMallCredentials(Block):  # type: ignore[misc,unused-ignore]
 
     _block_type_name = "API Mall Credentials"
     _block_type_slug = "apimall-credentials"
+    _documentation_url = HttpUrl("https://www.apimall.ai/docs/core-apis/account/get-account-balances")
+    # The picture that Prefect has for its own secrets.
+    _logo_url = HttpUrl(
+        "https://raw.githubusercontent.com/PrefectHQ/prefect/420d0d6a78bb6df1fc18bcf188fdad43c1d22ea9/assets/block-logos/secret.png"
+    )
     _description = "A key of API Mall: check the balance before a batch, hold its budget, report what it consumed."
 
     # A rejected block shows no input: what is in the wrong field may well be the key.
@@ -38,13 +50,24 @@ class ApiMallCredentials(Block):  # type: ignore[misc,unused-ignore]
         default=None, description="The account's name, where several keys draw on one pool of credits."
     )
 
-    def source(self) -> ApiMall:
-        """The balance source, for `guard(source=...)`; one for each key and gateway in a process."""
-        return _source(self.key.get_secret_value(), self.base_url)
+    def get_client(self, *_: Any, **__: Any) -> ApiMall:
+        """The balance source, by the name that Prefect's credentials blocks have for it."""
+        return self.source()
 
-    def guard(self, name: str | None = None, **options: Any) -> guard:
+    def source(self) -> ApiMall:
+        """The balance source, for `guard(source=...)`; one for each key and gateway in a process. Raises ConfigurationError."""
+        key = self.key.get_secret_value()
+        for name, value in (("key", key), ("account", self.account)):
+            if value and "://" in value:
+                message = f"{name} of the block holds an address: that of the gateway belongs into base_url"
+                raise ConfigurationError(message, name)
+        return _source(check_key(key, "key of the block"), check_base_url(self.base_url, "base_url of the block"))
+
+    def guard(self, name: str | None = None, **options: Unpack[GuardOptions]) -> guard:
         """A guard on this account. The arguments are those of `creditguard.guard`."""
-        return guard(name, **{"source": self.source(), "account": self.account, **options})
+        options.setdefault("source", self.source())
+        options.setdefault("account", self.account)
+        return guard(name, **options)
 
     def balance(self) -> Balance:
         """The balance now, within CREDITGUARD_TIMEOUT. Raises BalanceUnavailable."""

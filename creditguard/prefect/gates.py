@@ -9,10 +9,13 @@ from prefect.cache_policies import NO_CACHE
 
 from creditguard.errors import ConfigurationError, InsufficientCredits
 from creditguard.guarding import guard as _guard
+from creditguard.prefect.artifacts import answer_page, apublish, publish
 from creditguard.prefect.blocks import ApiMallCredentials
 from creditguard.prefect.guards import guard
+from creditguard.prefect.host import here
 from creditguard.prefect.states import refusal_state, retry_unless_short
 from creditguard.rules.amounts import Amount
+from creditguard.rules.events import Level
 from creditguard.rules.values import Admission
 
 OnShortGate: TypeAlias = Literal["fail", "cancel", "skip", "warn"]
@@ -36,11 +39,15 @@ def credit_gate(
             return refusal
 
     `name` is the job's, for events and for its budget in the settings file; `options` are those of `guard` (keep, account,
-    labels, ...). A balance that cannot be read is raised, unless on_unreadable (which follows on_short) is "warn".
+    labels, ...). A balance that cannot be read is raised, unless on_unreadable (which follows on_short) is "warn". Whatever the
+    answer is, it is an artifact of the run, too. A refusal that you chose to be skipped is no error in the log.
 
     The gate holds nothing. To make sure of the credits, put `guard` around what spends them.
     """
-    return _answer(_question(name, budget, on_short, credentials, options).ask(), on_short)
+    admission = _question(name, budget, on_short, credentials, options).ask()
+    if here():
+        publish(answer_page(admission))
+    return _answer(admission, on_short)
 
 
 async def acredit_gate(
@@ -51,7 +58,10 @@ async def acredit_gate(
     **options: Any,
 ) -> Any:
     """As `credit_gate`, without blocking the event loop."""
-    return _answer(await _question(name, budget, on_short, credentials, options).aask(), on_short)
+    admission = await _question(name, budget, on_short, credentials, options).aask()
+    if here():
+        await apublish(answer_page(admission))
+    return _answer(admission, on_short)
 
 
 # Never from the cache: the answer of a minute ago is no answer. Retries, where there are any, are for what retrying can mend.
@@ -66,13 +76,23 @@ credit_gate_task = task(
 
 
 def _question(
-    name: str, budget: Amount | None, on_short: str, credentials: ApiMallCredentials | None, options: dict[str, Any]
+    name: str, budget: Amount | None, on_short: str, credentials: Any, options: dict[str, Any]
 ) -> _guard.guard:
     if on_short not in {"fail", "cancel", "skip", "warn"}:
         message = f"on_short must be 'fail', 'cancel', 'skip' or 'warn', not {on_short!r}"
         raise ConfigurationError(message, "on_short")
+    if credentials is not None and not isinstance(credentials, ApiMallCredentials):
+        message = f"credentials must be an ApiMallCredentials block, not {type(credentials).__name__}"
+        raise ConfigurationError(message, "credentials")
+    host = here()
+    if host and not options.get("sink") and on_short in _LEVELS:
+        options["sink"] = host.run_log(_LEVELS[on_short])
     make = guard if credentials is None else credentials.guard
     return make(name, budget=budget, on_short="warn" if on_short == "warn" else "abort", **options)
+
+
+_LEVELS: dict[str, Level] = {"skip": "info", "cancel": "warning"}
+"""How a refusal is logged that was foreseen."""
 
 
 def _answer(admission: Admission, on_short: OnShortGate) -> Any:

@@ -1,21 +1,29 @@
-"""What a guarded run knows more in Prefect: labels of the flow run and task run, the run's log, Prefect's events, an artifact.
+"""What a guarded run knows more in Prefect: labels of the flow run and task run, the run's log, Prefect's events, artifacts, and
+what is to be done when Prefect ends the flow.
 
 `creditguard.guarding.hosts` asks `here()` at each run, so that a plain `creditguard.guard` is at home in Prefect, too. Nothing here
-asks Prefect's server, and Prefect is not loaded where it is not loaded already.
+asks Prefect's server before the job starts, and Prefect is not loaded where it is not loaded already.
 """
 
 from __future__ import annotations
 
 import os
 import sys
+import weakref
 from collections.abc import Mapping
+from contextvars import copy_context
+from functools import partial
 from typing import Any
 
+from creditguard.engine.engine import engine
 from creditguard.guarding.hosts import Host
 from creditguard.guarding.run import Run
-from creditguard.prefect.artifacts import apublish, publish
+from creditguard.prefect import kills
+from creditguard.prefect.artifacts import Bar, apublish, publish, report_page
 from creditguard.prefect.sinks import RunEvents, RunLog
+from creditguard.rules.events import Level
 from creditguard.rules.ports import EventSink
+from creditguard.rules.spending import Spending
 from creditguard.rules.values import Label
 from creditguard.sinks.host import HostSink
 
@@ -26,31 +34,77 @@ def here() -> PrefectHost | None:
     if contexts is None:
         return None
     flow, task = contexts.FlowRunContext.get(), contexts.TaskRunContext.get()
-    return PrefectHost(getattr(flow, "flow_run", None)) if flow or task else None
+    return PrefectHost(flow) if flow or task else None
 
 
 class PrefectHost(Host):
-    """A flow run, or a task run within or without one."""
+    """A flow run, or a task run within or without one, as one guarded run sees it."""
 
-    def __init__(self, flow_run: Any) -> None:
+    def __init__(self, flow: Any) -> None:
         from prefect.logging import get_run_logger
 
-        self.labels: Mapping[str, Label] = _labels(flow_run)
+        self.labels: Mapping[str, Label] = _labels(getattr(flow, "flow_run", None))
         name = self.labels.get("task", self.labels.get("flow"))
         self.job: str | None = None if name is None else str(name)
+        self._task_runner = getattr(flow, "task_runner", None)
         self._log = get_run_logger()
+        self._context = copy_context()
+        self._bar: Bar | None = None
+        self._reports = [True]  # who pops it publishes the report
 
     def sink(self, sink: EventSink) -> EventSink:
         """Prefect's events, and the run's log; or, instead of the log, the sink that the caller named."""
         return RunEvents(RunLog(self._log) if isinstance(sink, HostSink) else sink)
 
+    def run_log(self, refusals: Level) -> RunLog:
+        """The run's log, in which a refusal has another level than its own."""
+        return RunLog(self._log, refusals)
+
+    def opening(self, run: Run) -> None:
+        """Have the run settled should Prefect end the flow, and its spending shown while it is watched."""
+        kills.watch(run, self.report, self._task_runner)
+        plan = run._life.plan
+        if plan.watch:
+            self._bar = Bar(plan.job, plan.budget, plan.unit)
+            engine().repeat(partial(self._show, weakref.ref(run)), run._life.interval)
+
+    def _show(self, reference: weakref.ref[Run]) -> float | None:
+        run = reference()
+        if run is None or run._life.over or (run._life.entering.delivered and not run._life.is_admitted):
+            return None
+        if run._life.is_admitted and self._bar:
+            self._context.copy().run(self._bar.show, run.spending)
+        return run._life.interval
+
     def ended(self, run: Run) -> None:
-        """Leave the report as an artifact."""
-        publish(run.report)
+        """Leave the report as an artifact, once."""
+        if self._take():
+            publish(report_page(run.report, run._life.admission.refusal))
+            if self._bar and run._life.is_admitted:
+                self._bar.show(_spent(run))
 
     async def aended(self, run: Run) -> None:
         """As `ended`, without blocking the event loop."""
-        await apublish(run.report)
+        if self._take():
+            await apublish(report_page(run.report, run._life.admission.refusal))
+            if self._bar and run._life.is_admitted:
+                import anyio
+
+                await anyio.to_thread.run_sync(self._bar.show, _spent(run))
+
+    def report(self, run: Run) -> None:
+        """As `ended`, from any thread."""
+        self._context.copy().run(self.ended, run)
+
+    def _take(self) -> bool:
+        try:
+            return self._reports.pop()
+        except IndexError:
+            return False
+
+
+def _spent(run: Run) -> Spending:
+    return Spending(run.report.credits_consumed, run.spending.basis)
 
 
 def _labels(the_flow_run: Any) -> dict[str, Label]:

@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from typing import Any
 
-from creditguard.rules.events import Event
+from creditguard.prefect.sentences import sentence
+from creditguard.rules.events import Event, Level
 from creditguard.rules.ports import EventSink
-from creditguard.sinks.host import log_record
 
 
 class RunLog:
-    """The log of one Prefect run: what is logged elsewhere never reaches Prefect's server."""
+    """The log of one Prefect run. A message is the event's sentence, and in a second line its name and its fields as JSON: of a
+    record Prefect's server keeps the message alone. Each field is an attribute of the record, too, for formatters that make use
+    of them.
 
-    def __init__(self, logger: logging.Logger | logging.LoggerAdapter[Any]) -> None:
+    `refusals` is the level of `creditguard.refused`: where it was foreseen it is no error.
+    """
+
+    def __init__(self, logger: logging.Logger | logging.LoggerAdapter[Any], refusals: Level = "error") -> None:
         self._logger = logger
+        self._refusals = refusals
 
     def emit(self, event: Event) -> None:
         """Log the event."""
-        log_record(event, self._logger)
+        log = getattr(self._logger, self._refusals if event.name == "creditguard.refused" else event.level)
+        extra = {"event": event.name, **event.fields}
+        log("%s\n%s %s", sentence(event), event.name, json.dumps(event.fields), extra=extra)
 
 
 class RunEvents:

@@ -4,18 +4,22 @@ from __future__ import annotations
 
 from typing import Any, Literal, TypeAlias
 
-from creditguard.errors import InsufficientCredits
+from creditguard.errors import AuthenticationError, BudgetExceeded, ConfigurationError, InsufficientCredits
 
 Ending: TypeAlias = Literal["fail", "cancel", "skip"]
 
+_FINAL = (InsufficientCredits, AuthenticationError, BudgetExceeded, ConfigurationError)
+
 
 def retry_unless_short(task: Any, task_run: Any, state: Any) -> bool:  # noqa: ARG001 - Prefect's signature
-    """For `@task(retries=..., retry_condition_fn=retry_unless_short)`: retry all but InsufficientCredits.
+    """For `@task(retries=..., retry_condition_fn=retry_unless_short)`: retry all but what trying again at once cannot mend.
 
-    Trying again at once brings no credits, while an account that could not be read may well answer the next time.
+    That is InsufficientCredits, a rejected key (AuthenticationError), a setting that cannot be used (ConfigurationError), and a job
+    that was stopped for what it spent (BudgetExceeded), which would spend even more. An account or a ledger that could not be
+    reached may well answer the next time.
     """
     error = getattr(state.data, "result", state.data)  # the exception, or Prefect's record of it
-    return not isinstance(error, InsufficientCredits)
+    return not isinstance(error, _FINAL)
 
 
 def refusal_state(error: InsufficientCredits, ending: Ending) -> Any:

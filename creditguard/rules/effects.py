@@ -52,6 +52,20 @@ class Reserve(NamedTuple):
     mark: Mark | None
 
 
+class Extend(NamedTuple):
+    """Add `by` micro-credits to the run's hold."""
+
+    run_id: str
+    by: int
+    available: int | None
+    mark: Mark | None
+
+
+class SetLagging(NamedTuple):
+    account: str
+    lagging: bool
+
+
 class Sweep(NamedTuple):
     account: str
 
@@ -80,7 +94,7 @@ class CutShort(Exception):
     """Nobody waits for the outcome any more: give back what was taken, and end."""
 
 
-LedgerEffect: TypeAlias = "TakeMark | Reserve | Sweep | Release | Settle | Recent | Publish"
+LedgerEffect: TypeAlias = "TakeMark | Reserve | Extend | SetLagging | Sweep | Release | Settle | Recent | Publish"
 Effect: TypeAlias = "Now | Sleep | Read | Emit | Deliver | LedgerEffect"
 Flow: TypeAlias = Generator[Effect, Any, T]
 
@@ -116,6 +130,15 @@ def take_mark(account: str) -> Flow[Mark]:
 def reserve(hold: Hold, *, available: int | None, mark: Mark | None) -> Flow[Grant]:
     grant: Grant = yield Reserve(hold, available, mark)
     return grant
+
+
+def extend_hold(run_id: str, by: int, *, available: int | None, mark: Mark | None) -> Flow[Grant]:
+    grant: Grant = yield Extend(run_id, by, available, mark)
+    return grant
+
+
+def set_lagging(account: str, *, lagging: bool) -> Flow[None]:
+    yield SetLagging(account, lagging)
 
 
 def sweep(account: str) -> Flow[Sequence[LiveHold]]:

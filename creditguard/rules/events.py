@@ -85,9 +85,27 @@ def refused(admission: Admission) -> Event:
     return Event(REFUSED, "error", _run_fields(admission.plan, admission))
 
 
-def waiting(refusal: Event) -> Event:
-    """Short of credits for now: not started yet, to be asked again. With the fields of the refusal that it stands for."""
-    return Event(WAITING, "info", refusal.fields)
+def waiting(admission: Admission, error: CreditGuardError | None = None) -> Event:
+    """Short of credits for now, or not answered: not started yet, to be asked again."""
+    fields = _run_fields(admission.plan, admission)
+    return Event(WAITING, "info", fields | {"reason": str(error) if error else None})
+
+
+def as_waiting(refusal: Event) -> Event:
+    """The event of a refusal that is not the last word: somebody else waits, and asks again."""
+    return Event(WAITING, "info", {**refusal.fields, "reason": None})
+
+
+def extended(admission: Admission, by: Decimal) -> Event:
+    """The run was admitted for more."""
+    return Event(EXTENDED, "info", _run_fields(admission.plan, admission) | {"extended_by": to_json(by)})
+
+
+def lagging(admission: Admission, lost: Decimal | None, recorded: Decimal | None, *, lagging: bool) -> Event:
+    """The account shows debits late, or has been seen to agree again."""
+    said = f"it lost {to_json(lost)}, and {to_json(recorded)} were recorded"
+    fields = _run_fields(admission.plan, admission) | {"lagging": lagging, "reason": said}
+    return Event(LAGGING, "warning" if lagging else "info", fields)
 
 
 def _failure(error: CreditGuardError, policy: Policy, stage: Stage) -> dict[str, object]:

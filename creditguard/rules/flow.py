@@ -15,30 +15,42 @@ The event that a job may start is the last thing before its admission is deliver
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
+from decimal import Decimal
+from typing import TypeAlias
 
-from creditguard.errors import BalanceUnavailable, InsufficientCredits, LedgerError
+from creditguard.errors import (
+    AuthenticationError,
+    BalanceUnavailable,
+    InsufficientCredits,
+    LeaseLost,
+    LedgerError,
+    UnexpectedResponse,
+)
 from creditguard.rules import events
 from creditguard.rules.admission import decide, spendable
-from creditguard.rules.amounts import ZERO, from_micro, to_micro
+from creditguard.rules.amounts import EXACT, ZERO, from_micro, to_micro, whole
 from creditguard.rules.consumption import overlapping
 from creditguard.rules.effects import (
     CutShort,
     Flow,
     deliver,
     emit,
+    extend_hold,
     now,
     publish,
     read,
     recent,
     release,
     reserve,
+    set_lagging,
     settle,
     sleep,
     sweep,
     take_mark,
 )
-from creditguard.rules.report import Report, drifted, make_report, refused
+from creditguard.rules.report import Report, drifted, lags, make_report, refused
 from creditguard.rules.settling import (
     Ending,
     Exit,
@@ -48,6 +60,8 @@ from creditguard.rules.settling import (
     trend_until_exit,
 )
 from creditguard.rules.values import Admission, Balance, Plan, Reading
+
+Attempt: TypeAlias = Callable[[Admission], Flow[tuple[Admission, bool]]]
 
 _CLAIM = 15.0
 """Seconds for which one process may be at reading a balance that others wait for."""
@@ -78,39 +92,117 @@ def enter(plan: Plan) -> Flow[Admission]:
 
 def ask(plan: Plan) -> Flow[Admission]:
     """Answer the pre-flight question without taking a hold: `creditguard check`."""
-    admission = Admission(plan, started=(yield from now()))
-    try:
-        admission = yield from _read(admission, shared=True)
-    except LedgerError as error:
-        admission = yield from _without_ledger(admission, error)
-    except BalanceUnavailable as error:
-        admission = yield from _without_balance(admission, error)
-    else:
-        if admission.shortfall and admission.held_by_others:
-            admission = yield from _look_again(admission)
+    admission, _ = yield from _when_it_fits(Admission(plan, started=(yield from now())), _look)
     return (yield from _verdict(admission))
+
+
+def _look(admission: Admission) -> Flow[tuple[Admission, bool]]:
+    admission = yield from _read(admission, shared=True)
+    if admission.shortfall and admission.held_by_others:
+        admission = yield from _look_again(admission)
+    return admission, not admission.shortfall
 
 
 def _admit(admission: Admission, asked: list[Plan]) -> Flow[Admission]:
     """`asked` takes in the plan as soon as the ledger may have heard of it."""
-    granted = False
-    try:
-        admission = yield from _read(admission, shared=True)
-        asked.append(admission.plan)
-        admission, granted = yield from _reserve(admission)
-        if not granted and admission.held_by_others:
-            admission = yield from _look_again(admission)
-            if not admission.shortfall:
-                admission, granted = yield from _reserve(admission)
-    except LedgerError as error:
-        admission = yield from _without_ledger(admission, error)
-    except BalanceUnavailable as error:
-        admission = yield from _without_balance(admission, error)
+    admission, granted = yield from _when_it_fits(admission, lambda before: _try(before, asked))
     short = admission.balance is not None and admission.shortfall and admission.plan.on_short == "abort"
     if not granted and not short and not admission.refusal and not admission.ledger_failed:
         asked.append(admission.plan)
         yield from _hold_regardless(admission)
     return (yield from _verdict(admission))
+
+
+def _when_it_fits(admission: Admission, attempt: Attempt) -> Flow[tuple[Admission, bool]]:
+    """Try, and try again for as long as the plan says while the run is short, or no answer comes. With the last answer, or what
+    the policy makes of there being none; and whether a hold was taken, or need not be."""
+    started, slept, granted = admission.started, 0.0, False
+    while True:
+        failure: BalanceUnavailable | LedgerError | None = None
+        try:
+            admission, granted = yield from attempt(admission)
+        except (BalanceUnavailable, LedgerError) as error:
+            failure = error
+        if not admission.plan.wait:
+            break
+        # What was slept has passed, whatever the clock says.
+        left = admission.plan.wait - max((yield from now()) - started, slept)
+        pause = _pause(admission, failure, granted=granted, left=left)
+        if pause is None:
+            break
+        if not slept:
+            yield from emit(events.waiting(admission, failure))
+        yield from sleep(pause)
+        slept += pause
+    if isinstance(failure, LedgerError):
+        return (yield from _without_ledger(admission, failure)), False
+    if failure:
+        return (yield from _without_balance(admission, failure)), False
+    return admission, granted
+
+
+def _try(admission: Admission, asked: list[Plan]) -> Flow[tuple[Admission, bool]]:
+    admission = yield from _read(admission, shared=True)
+    asked.append(admission.plan)
+    admission, granted = yield from _reserve(admission)
+    if not granted and admission.held_by_others:
+        admission = yield from _look_again(admission)
+        if not admission.shortfall:
+            admission, granted = yield from _reserve(admission)
+    return admission, granted
+
+
+def _pause(
+    admission: Admission, failure: BalanceUnavailable | LedgerError | None, *, granted: bool, left: float
+) -> float | None:
+    """How long to wait before the next try; None when there is none. A rejected key does not pass by waiting, and a source that
+    says when to come back is not asked before."""
+    plan = admission.plan
+    short = failure is not None or (not granted and plan.on_short == "abort")
+    if not short or left <= 0 or isinstance(failure, (AuthenticationError, UnexpectedResponse)):
+        return None
+    # Spread out: many that wait for the same top-up should not all ask in the same second.
+    pause = max(plan.min_interval, _SHORTEST_INTERVAL) * (1 + sum(map(ord, plan.run_id)) % 21 / 100)
+    asked = failure.retry_after if isinstance(failure, BalanceUnavailable) else None
+    if asked and asked > left:
+        return None
+    return min(max(pause, asked or 0.0), left)
+
+
+def extend(admission: Admission, by: Decimal, unspent: Decimal = ZERO) -> Flow[Admission]:
+    """Ask for more for a run that is under way, by the rules of admission. Raises InsufficientCredits, BalanceUnavailable or
+    LedgerError, and then nothing has changed. `unspent` of its budget is counted where no ledger counts what it holds."""
+    plan = admission.plan
+    micro = to_micro(by, up=True)
+    for last in (False, True):
+        reading = yield from read(marked=True)
+        available = None if plan.on_short == "warn" else spendable(plan, reading.balance)
+        grant = yield from extend_hold(plan.run_id, micro, available=available, mark=reading.mark)
+        if grant.missing:
+            raise LeaseLost("the run has no hold any more that could be extended", None, plan.run_id)
+        held = grant.held_by_others or to_micro(unspent, up=True)
+        verdict = decide(replace(plan, budget=by), reading.balance, held)
+        if grant.admitted and (grant.held_by_others or available is None or not verdict.short):
+            plan = replace(plan, budget=whole(EXACT.add(plan.budget, by)))
+            admission = replace(admission, plan=plan)
+            yield from emit(events.extended(admission, by))
+            return admission
+        if not last:
+            for hold in (yield from sweep(plan.account)):
+                yield from emit(events.abandoned(hold, plan))
+    raise InsufficientCredits(
+        by,
+        verdict.headroom,
+        verdict.shortfall,
+        plan.unit,
+        plan.job,
+        plan.account,
+        reading.balance.amount,
+        from_micro(held),
+        plan.keep,
+        plan.run_id,
+        reading.balance.request_id,
+    )
 
 
 def _look_again(admission: Admission) -> Flow[Admission]:
@@ -257,10 +349,17 @@ def leave(admission: Admission, ending: Ending, *, quickly: bool = False) -> Flo
     report = make_report(admission, ending, found)
     if drifted(admission.plan, report):
         yield from emit(events.drift(admission, report))
+    # An account that was seen behind what was recorded is remembered; until a settled report agrees with its record.
+    was = bool(found.mark and found.mark.lagging)
+    lagging = lags(admission.plan, report, was=was)
+    if lagging != was:
+        yield from emit(events.lagging(admission, report.balance_delta, report.credits_recorded, lagging=lagging))
     yield from emit(events.finished(report))
     yield from deliver(report)
     try:
         yield from settle(report)
+        if lagging != was:
+            yield from set_lagging(admission.plan.account, lagging=lagging)
     except LedgerError as error:
         if not admission.ledger_failed:
             yield from emit(events.ledger_unavailable(admission, error, "none", "after"))

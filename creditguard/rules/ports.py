@@ -29,7 +29,11 @@ class BalanceSource(Protocol):
     def account(self) -> str: ...
 
     def read(self, timeout: float) -> Balance:
-        """The balance now, within `timeout` seconds in all. Raises BalanceUnavailable, and nothing else, when it cannot."""
+        """The balance now, within `timeout` seconds in all. Raises BalanceUnavailable, and nothing else, when it cannot.
+
+        It is called in threads of creditguard's own, several at a time. A source whose balance shows a debit before the job
+        can know of it says so by an attribute `debits_at_once = True`: then a hold shrinks by what its run records.
+        """
         ...
 
 

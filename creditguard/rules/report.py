@@ -55,6 +55,20 @@ class Report:
     """Where `basis` is unknown because the balance rose: what was debited at least, refunds not taken off."""
     stopped: bool = False
     """The guard told the run to stop. `outcome` says how the job took it."""
+    hold_left: Decimal | None = None
+    """What the run held at its end: its budget less what it recorded, where the hold shrinks; None where nothing was held."""
+
+    def __str__(self) -> str:
+        """The report in one sentence."""
+        from creditguard.rules.sentences import sentence  # which knows the events, which know the report
+
+        return sentence("creditguard.finished", self.to_dict())
+
+    def _repr_html_(self) -> str:
+        """The same for a notebook."""
+        from html import escape
+
+        return f"<div>{escape(str(self))}</div>"
 
     def to_dict(self) -> dict[str, object]:
         """The report as plain JSON values, in the words of the event schema."""
@@ -115,6 +129,7 @@ def make_report(admission: Admission, ending: Ending, found: Exit) -> Report:
         pending=ending.pending,
         consumed_at_least=used.at_least,
         stopped=ending.stopped,
+        hold_left=ending.hold_left,
     )
 
 
@@ -156,3 +171,16 @@ def drifted(plan: Plan, report: Report) -> bool:
 
 
 # The watch
+
+
+def lags(plan: Plan, report: Report, *, was: bool) -> bool:
+    """Whether the account shows debits later than they are recorded, where `was` says that it was known to.
+
+    It does if it has lost less than the job recorded, with no other guarded run on it to explain that. It does no more once a
+    settled report agrees with its record.
+    """
+    if report.drift is None or report.credits_recorded is None or report.overlapping_runs != 0:
+        return was
+    if was:
+        return not report.settled or report.drift.copy_abs() > drift_tolerance(plan, report.credits_recorded)
+    return plan.shrink and report.credits_recorded > 0 and report.drift < 0

@@ -6,8 +6,10 @@ Each begins with the job, gives the numbers first, and says what to do where the
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from decimal import Decimal
 from typing import Any, TypeAlias
 
+from creditguard.errors import shortage
 from creditguard.rules import events
 
 Fields: TypeAlias = Mapping[str, Any]
@@ -42,22 +44,11 @@ def duration(seconds: float) -> str:
     return f"{hours // 24} d {hours % 24} h" if hours % 24 else f"{hours // 24} d"
 
 
-def shortage(fields: Fields) -> str:
-    """`needs 30 credits, 0 are free (50 on the account, 80 held by others)`."""
-    free = max(fields.get("headroom") or 0, 0)
-    parts = [f"{amount(fields.get('balance_before'))} on the account"]
-    if fields.get("held_by_others"):
-        parts.append(f"{amount(fields['held_by_others'])} held by {_others(fields.get('other_runs'))}")
-    if fields.get("keep"):
-        parts.append(
-            f"{amount(fields['keep'])} to keep" if fields["keep"] > 0 else f"{amount(-fields['keep'])} overdraft"
-        )
-    verb = "is" if free == 1 else "are"
-    return f"needs {_credits(fields, fields['budget'])}, {amount(free)} {verb} free ({', '.join(parts)})"
-
-
-def _others(number: int | None) -> str:
-    return "others" if number is None else "1 other" if number == 1 else f"{number} others"
+def _shortage(fields: Fields) -> str:
+    numbers = (fields.get(name) for name in ("headroom", "balance_before", "held_by_others", "keep"))
+    free, balance, held, keep = (None if number is None else Decimal(str(number)) for number in numbers)
+    needs = Decimal(str(fields["budget"]))
+    return shortage(needs, free or Decimal(0), fields.get("unit") or "credits", balance, held, keep)
 
 
 def _credits(fields: Fields, value: float | None) -> str:
@@ -75,17 +66,17 @@ def _admitted(fields: Fields) -> str:
 
 
 def _short(fields: Fields) -> str:
-    return f"short, but it starts: {shortage(fields)}"
+    return f"short, but it starts: {_shortage(fields)}"
 
 
 def _refused(fields: Fields) -> str:
     missing = amount(fields.get("shortfall"))
     advice = f"top up {missing}, or wait for the others" if fields.get("held_by_others") else f"top up {missing}"
-    return f"refused, {shortage(fields)}{_usually(fields)}: {advice}, or declare less"
+    return f"refused, {_shortage(fields)}{_usually(fields)}: {advice}, or declare less"
 
 
 def _waiting(fields: Fields) -> str:
-    return f"waiting for room, {shortage(fields)}"
+    return f"waiting for room, {_shortage(fields)}"
 
 
 def _extended(fields: Fields) -> str:
@@ -153,7 +144,7 @@ _OUTCOMES = {"failed": "failed, ", "cancelled": "cancelled, "}
 
 def _finished(fields: Fields) -> str:
     if fields.get("outcome") == "refused":
-        return f"refused, {shortage(fields)}" if fields.get("balance_before") is not None else "refused"
+        return f"refused, {_shortage(fields)}" if fields.get("balance_before") is not None else "refused"
     if fields.get("outcome") == "abandoned":
         return _abandoned(fields)
     spent, budget = fields.get("credits_consumed"), fields["budget"]

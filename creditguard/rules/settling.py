@@ -33,6 +33,8 @@ class Ending:
     overran: bool = False
     """The watch saw it over its budget, for sure."""
     stopped: bool = False
+    hold_left: Decimal | None = None
+    """What it still held."""
 
 
 @dataclass(slots=True)

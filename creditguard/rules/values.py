@@ -151,6 +151,10 @@ class Plan:
     """Politeness: seconds between two readings of a run, its first and its last apart."""
     drift_tolerance: Decimal | None = None
     """How far the account and the job's own record may part before it is worth a warning; None for the default."""
+    wait: float = 0.0
+    """Seconds to wait for room while the run is short; 0: it is refused at once."""
+    shrink: bool = False
+    """The hold shrinks by what the run records: the source shows a debit before the job can record it."""
     watch: float = 0.0
     """Seconds between readings during the run; 0 for none."""
     thresholds: tuple[Decimal, ...] = ()

@@ -47,6 +47,8 @@ class GuardOptions(TypedDict, total=False):
     drift_tolerance: Amount | None
     labels: Mapping[str, Label] | None
     max_age: float | None
+    wait: float | None
+    shrink: bool | None
     sink: EventSink | None
 
 
@@ -64,6 +66,12 @@ def _tolerance(value: Any, name: str) -> Decimal:
 
 def _as_it_is(value: Any, _: str) -> Any:
     return value
+
+
+def _flag(value: Any, name: str) -> bool:
+    if isinstance(value, bool):
+        return value
+    raise ConfigurationError(f"{name} must be True or False, not {value!r}", name)
 
 
 def _labels(value: Any, _: str) -> Mapping[str, Label]:
@@ -90,6 +98,8 @@ _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "drift_tolerance": _tolerance,
     "labels": _labels,
     "max_age": parse_seconds,
+    "wait": parse_seconds,
+    "shrink": _flag,
     "sink": _as_it_is,
 }
 
@@ -114,6 +124,8 @@ class Options:
     drift_tolerance: Decimal | None = None
     labels: Mapping[str, Label] | None = None
     max_age: float | None = None
+    wait: float | None = None
+    shrink: bool | None = None
     sink: EventSink | None = None
 
     @classmethod
@@ -127,8 +139,9 @@ class Options:
             raise ConfigurationError("stop_below needs watch=..., the seconds between readings", "stop_below")
         return options
 
-    def over(self, settings: CurrentSettings) -> dict[str, Any]:
-        """The fields of a Plan that follow from these options, laid over the settings."""
+    def over(self, settings: CurrentSettings, *, debits_at_once: bool) -> dict[str, Any]:
+        """The fields of a Plan that follow from these options, laid over the settings, and those over what the source says."""
+        shrink = next((each for each in (self.shrink, settings.shrink) if each is not None), debits_at_once)
         on_short = self.on_short or settings.on_short
         settle = self.settle or settings.settle
         return {
@@ -144,5 +157,7 @@ class Options:
             "min_interval": settings.min_interval if self.min_interval is None else self.min_interval,
             "drift_tolerance": self.drift_tolerance,
             "max_age": settings.max_age if self.max_age is None else self.max_age,
+            "wait": self.wait or 0.0,
+            "shrink": shrink,
             "labels": self.labels or _NO_LABELS,
         }

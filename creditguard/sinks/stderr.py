@@ -1,56 +1,109 @@
-"""Events of the command line, on stderr: a JSON object a line, or lines for people (rendered by structlog)."""
+"""Events on stderr: a sentence a line for people on a terminal, else a JSON object a line."""
 
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable
 from datetime import datetime, timezone
-from typing import Literal
+from typing import Literal, TypeAlias
 
 from creditguard.rules.events import Event
+from creditguard.rules.sentences import sentence
 from creditguard.rules.text import printable
+
+Style: TypeAlias = Literal["json", "console", "none"]
+
+_PREFIX = len("12:34:56 [warning] ")
+_WIDE = 70
+_EXACT = {"recorded", "account_delta"}
 
 
 class StderrSink:
-    """Writes each event to stderr at once. A stderr that is closed or gone loses events, never the job."""
+    """Writes each event to stderr at once; `style` None: for people if stderr is a terminal. A stderr that is closed or gone
+    loses events, never the job."""
 
-    def __init__(self, style: Literal["json", "console"]) -> None:
-        self._render = _as_json if style == "json" else _console_renderer()
+    def __init__(self, style: Style | None = None) -> None:
+        self._style = style
+        self._console: Callable[[Event], str] | None = None
 
     def emit(self, event: Event) -> None:
+        """Write the event."""
         try:
-            sys.stderr.write(self._render(event) + "\n")
-            sys.stderr.flush()
+            line = self._render(event)
+            if line:
+                sys.stderr.write(line + "\n")
+                sys.stderr.flush()
         except (OSError, ValueError, AttributeError):
             pass  # closed, a broken pipe, or none at all (sys.stderr is None)
 
+    def _render(self, event: Event) -> str:
+        style = self._style or ("console" if sys.stderr.isatty() else "json")
+        if style == "json":
+            return _as_json(event)
+        if style == "none":
+            return ""
+        if self._console is None:
+            self._console = _console_renderer()
+        return self._console(event)
+
 
 def _as_json(event: Event) -> str:
-    return json.dumps({"event": event.name, "level": event.level, "timestamp": _timestamp(), **event.fields})
+    now = datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return json.dumps({"event": event.name, "level": event.level, "timestamp": now, **event.fields})
 
 
-def _timestamp() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def console_text(event: Event, width: int) -> str:
+    """The sentence, and what else matters to a person: labels, and a basis that is not exact. Within `width` columns, what comes
+    before it in its first line included."""
+    fields = event.fields
+    more = {name: value for name, value in _labels(fields).items() if value not in {None, ""}}
+    basis = fields.get("basis")
+    if (
+        event.name.endswith(".finished")
+        and basis not in _EXACT
+        and fields.get("outcome") not in {"refused", "abandoned"}
+    ):
+        more["basis"] = basis
+    text = printable(sentence(event.name, fields))
+    if more:
+        text = f"{text}  {' '.join(f'{printable(str(name))}={printable(str(value))}' for name, value in more.items())}"
+    # On a narrow terminal the lines that follow begin further to the left: there the sentence needs all the room.
+    indent = " " * (_PREFIX if width >= _WIDE else 2)
+    lines = textwrap.wrap(
+        text, max(width, 30), initial_indent=" " * _PREFIX, subsequent_indent=indent, break_on_hyphens=False
+    )
+    return "\n".join(lines).removeprefix(" " * _PREFIX)
 
 
-_NOT_FOR_PEOPLE = {"schema", "request_id_before", "request_id_after"}
+def _labels(fields: dict[str, object]) -> dict[str, object]:
+    labels = fields.get("labels")
+    return dict(labels) if isinstance(labels, dict) else {}
 
 
 def _console_renderer() -> Callable[[Event], str]:
     import structlog
+    from structlog.dev import Column, ConsoleRenderer, KeyValueColumnFormatter, LogLevelColumnFormatter
 
-    colors = sys.stderr is not None and sys.stderr.isatty()
-    render = structlog.dev.ConsoleRenderer(colors=colors, sort_keys=False, pad_event_to=24)
+    colors = sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    reset = structlog.dev.RESET_ALL if colors else ""
+    dim = structlog.dev.DIM if colors else ""
+    levels = ConsoleRenderer.get_default_level_styles(colors)
+    render = ConsoleRenderer(
+        columns=[
+            Column("time", KeyValueColumnFormatter(None, dim, reset, str)),
+            Column("level", LogLevelColumnFormatter(levels, reset)),
+            Column("event", KeyValueColumnFormatter(None, "", "", str)),
+            Column("", KeyValueColumnFormatter("", "", "", str)),
+        ]
+    )
 
     def line(event: Event) -> str:
-        fields = {
-            name: printable(value) if isinstance(value, str) else value
-            for name, value in event.fields.items()
-            if value is not None and value != {} and name not in _NOT_FOR_PEOPLE
-        }
-        return str(
-            render(None, event.level, {"timestamp": _timestamp(), "level": event.level, "event": event.name, **fields})
-        )
+        text = console_text(event, shutil.get_terminal_size().columns)
+        now = f"{datetime.now():%H:%M:%S}"  # noqa: DTZ005 - as the clock on the wall
+        return str(render(None, event.level, {"time": now, "level": event.level, "event": text}))
 
     return line

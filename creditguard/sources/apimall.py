@@ -10,7 +10,7 @@ from functools import partial
 from creditguard._version import __version__
 from creditguard.rules.values import Balance
 from creditguard.sources.apimall_answers import PATH, SOURCE, UNIT, judge
-from creditguard.sources.apimall_checks import check_key, gateway
+from creditguard.sources.apimall_checks import check_key, parse_base_url
 from creditguard.sources.outcomes import Answer
 from creditguard.sources.retries import Setback, read_with_retries
 from creditguard.sources.secret import Secret
@@ -28,6 +28,8 @@ class ApiMall:
 
     name = SOURCE
     unit = UNIT
+    debits_at_once = True
+    """Inferred from the documents, where the answer to a submit carries `remaining_credits`; not tried on the real account."""
     account: str = ""
     _url: str = ""  # both for the repr, while the arguments are still being checked
 
@@ -36,7 +38,7 @@ class ApiMall:
         del key  # the traceback of an error may be shown with the variables of its frames
         check_key(self._secret.reveal())
         try:
-            place = gateway(base_url)
+            place = parse_base_url(base_url)
         finally:
             del base_url  # there may be a password in it
         self._url = place.url

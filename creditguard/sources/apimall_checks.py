@@ -20,7 +20,7 @@ _HOST = re.compile(
 _LOOPBACK = re.compile(rf"localhost|::1|127(\.{_OCTET}){{3}}", re.ASCII)
 
 
-class Gateway(NamedTuple):
+class GatewayUrl(NamedTuple):
     """Where to ask: `host` is bare (an IPv6 address without brackets), `path` a prefix such as "" or "/mall"."""
 
     scheme: str
@@ -55,12 +55,12 @@ def check_base_url(url: str, name: str = "CREDITGUARD_BASE_URL") -> str:
     Raises ConfigurationError, which never quotes the URL; `name` is where it came from.
     """
     try:
-        return gateway(url, name).url
+        return parse_base_url(url, name).url
     finally:
         del url  # a traceback may be shown with the variables of its frames
 
 
-def gateway(url: str, name: str = "CREDITGUARD_BASE_URL") -> Gateway:
+def parse_base_url(url: str, name: str = "CREDITGUARD_BASE_URL") -> GatewayUrl:
     """As `check_base_url`, taken apart."""
     try:
         return _gateway(url)
@@ -87,7 +87,7 @@ class _UnfitError(Exception):
     """What is wrong with a URL. It goes no further, for the frames that it came through hold the URL."""
 
 
-def _gateway(url: str) -> Gateway:
+def _gateway(url: str) -> GatewayUrl:
     if not url:
         raise _UnfitError("is empty: it must be a URL such as https://gateway.apimall.ai")
     if not _plain(url) or "\\" in url:
@@ -107,7 +107,7 @@ def _gateway(url: str) -> Gateway:
             "must start with https:// (http is for loopback addresses only: the key goes with each request)"
         )
     path = (slash + path).rstrip("/").removesuffix("/api/v1")  # API Mall's documentation gives its base URL with it
-    return Gateway(scheme, host, port or DEFAULT_PORTS[scheme], path)
+    return GatewayUrl(scheme, host, port or DEFAULT_PORTS[scheme], path)
 
 
 def _host_and_port(authority: str) -> tuple[str, int | None]:

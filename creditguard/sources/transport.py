@@ -59,11 +59,11 @@ def get(url: str, headers: Headers, timeout: float) -> Answer | Failure:
     """
     due = clock() + min(timeout, FOREVER)
     try:
-        gateway = _process.gateway(url)
+        route = _process.route(url)
     except EnvironmentUnusableError as error:
         return Failure(str(error), "fatal")
-    if gateway.is_connected() and _thread.get_ident() != threading.main_thread().ident:
-        exchange = _Exchange(gateway, headers, due, may_connect=False)
+    if route.is_connected() and _thread.get_ident() != threading.main_thread().ident:
+        exchange = _Exchange(route, headers, due, may_connect=False)
         handled = sys.exc_info()[1]
         try:
             exchange.perform()
@@ -72,7 +72,7 @@ def get(url: str, headers: Headers, timeout: float) -> Answer | Failure:
             raise error.with_traceback(None)  # noqa: B904 - it comes out as it is, but for the frames of httpx
         if exchange.outcome:
             return exchange.outcome
-    return _process.beside(_Exchange(gateway, headers, due))
+    return _process.beside(_Exchange(route, headers, due))
 
 
 class _NotConnectedError(Exception):
@@ -82,11 +82,11 @@ class _NotConnectedError(Exception):
 class _Exchange:
     """One request, and what comes of it."""
 
-    def __init__(self, gateway: _Gateway, headers: Headers, due: float, *, may_connect: bool = True) -> None:
+    def __init__(self, route: _Route, headers: Headers, due: float, *, may_connect: bool = True) -> None:
         self.due = due
         self.outcome: Answer | Failure | None = None
         self.ended = False
-        self._gateway = gateway
+        self._route = route
         self._headers = headers
         self._may_connect = may_connect
         self._received = bytearray()
@@ -98,7 +98,7 @@ class _Exchange:
         failure: Failure | None = None
         body = bytearray()
         try:
-            response = self._gateway.transport.handle_request(self._request())
+            response = self._route.transport.handle_request(self._request())
             with closing(response):
                 for part in cast("httpx.SyncByteStream", response.stream):
                     body += part
@@ -108,11 +108,11 @@ class _Exchange:
         except _NotConnectedError:
             return
         except (httpx.TransportError, UnicodeError) as error:
-            failure = _explain(error, self._gateway.via)
+            failure = _explain(error, self._route.via)
         finally:
             _here.exchange = outer
         cut = len(body) > LIMIT
-        if response and (response.status_code != 200 or cut or not failure):
+        if response is not None and (response.status_code != 200 or cut or not failure):
             # The body of anything but a 200 does not matter: the status says enough.
             self.outcome = Answer(response.status_code, response.headers, bytes(body[:LIMIT]), cut=cut)
         else:
@@ -122,7 +122,7 @@ class _Exchange:
         left = self._left()
         timeouts = {"connect": left / ADDRESSES, "read": left, "write": left, "pool": left}
         extensions = {"timeout": timeouts, "trace": self._trace}
-        return httpx.Request("GET", self._gateway.url, headers=self._headers(), extensions=extensions)
+        return httpx.Request("GET", self._route.url, headers=self._headers(), extensions=extensions)
 
     def _left(self) -> float:
         left = self.due - clock()
@@ -138,7 +138,7 @@ class _Exchange:
             stream = info["return_value"]
             read = stream.read
             stream.read = lambda size, timeout=None: _here.exchange.receive(read, size)  # noqa: ARG005 - older than the read
-            self._gateway.streams.add(stream)
+            self._route.streams.add(stream)
             self._received.clear()
 
     def receive(self, read: Callable[[int, float], bytes], size: int) -> bytes:
@@ -157,12 +157,17 @@ class _Exchange:
         _, _, rest = self._received.partition(b"\r\n\r\n")
         end = rest.find(b"0\r\n\r\n") + 5 if "transfer-encoding" in response.headers else length
         if len(rest) == end and self._received.count(b"HTTP/1.") == 1:
-            self._gateway.keep(stream)
+            self._route.keep(stream)
         else:
+            stream.write = _refuse  # another thread may take the connection in the moment before the pool drops it
             stream.close()
 
 
-class _Gateway:
+def _refuse(*_: object, **__: object) -> None:
+    raise httpx.WriteError("")
+
+
+class _Route:
     """The way to one URL, straight or through the environment's proxy, and the connections that are kept to it."""
 
     def __init__(self, url: str) -> None:
@@ -175,7 +180,7 @@ class _Gateway:
         self._read_in_steps = proxy is not None and proxy.url.scheme == "https"
         try:
             self.transport = httpx.HTTPTransport(
-                verify=tls_context() if self.url.scheme == "https" else cast("bool", None),  # no time for unused TLS
+                verify=tls_context() if self.url.scheme == "https" else cast("Any", None),  # no time for unused TLS
                 limits=httpx.Limits(max_keepalive_connections=MOST_KEPT, keepalive_expiry=KEPT_OPEN),
                 proxy=proxy,
             )
@@ -196,11 +201,11 @@ class _Process:
     """The connections of one process, and the threads that it left behind. A forked child starts with neither."""
 
     def __init__(self) -> None:
-        self._gateways: dict[str, _Gateway] = {}
+        self._routes: dict[str, _Route] = {}
         self._left_behind: set[_Exchange] = set()
 
-    def gateway(self, url: str) -> _Gateway:
-        return self._gateways.get(url) or self._gateways.setdefault(url, _Gateway(url))
+    def route(self, url: str) -> _Route:
+        return self._routes.get(url) or self._routes.setdefault(url, _Route(url))
 
     def beside(self, exchange: _Exchange) -> Answer | Failure:
         """Perform the exchange in another thread, and wait for it as long as its deadline allows."""
@@ -233,8 +238,8 @@ class _Process:
 
     def close(self) -> None:
         """Without the locks of httpx, which another thread of a forked parent may have held."""
-        for gateway in self._gateways.values():
-            for stream in list(gateway.streams):
+        for route in self._routes.values():
+            for stream in list(route.streams):
                 stream.close()
 
 

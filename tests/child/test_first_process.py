@@ -14,7 +14,8 @@ import pytest
 
 Wrap = Callable[..., Any]
 
-IN_A_NAMESPACE = ("--fork", "--pid", "--mount-proc", "--kill-child")
+AS_ROOT = () if os.geteuid() == 0 else ("--user", "--map-root-user")
+IN_A_NAMESPACE = (*AS_ROOT, "--fork", "--pid", "--mount-proc", "--kill-child")
 
 
 @pytest.fixture

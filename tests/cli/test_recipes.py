@@ -103,6 +103,11 @@ def test_waiting(shell):
     assert (shell.folder / "ran").read_text() == "ran\n"
 
 
+def test_trying_things_out(shell):
+    assert shell(section("Trying things out", "sh")).returncode == 0
+    assert (shell.folder / "ran").read_text() == "ran\n"
+
+
 def test_github_actions(shell):
     script = re.search(r"run: \|\n((?:    .*\n)+)", section("GitHub Actions", "yaml"))[1]
     for budget, said, code in (("50", "sufficient=true\n", 0), ("500", "sufficient=false\n", 0), ("x", "", 64)):

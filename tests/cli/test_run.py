@@ -321,7 +321,7 @@ def test_wait_holds_on_until_the_budget_fits(gateway, creditguard, tmp_path):
     gateway.schedule(top_up=110, at_reading=3)
     done = creditguard("run", "--budget", 80, "--wait", "30s", "--interval", "0.2s", "--", "echo", "ran")
     assert (done.code, done.stdout) == (0, "ran\n")
-    assert done.names == ["waiting", "waiting", "admitted", "finished"]
+    assert done.names == ["waiting", "admitted", "finished"]
 
 
 def test_wait_gives_up(gateway, creditguard):
@@ -339,7 +339,7 @@ def test_wait_command(gateway, creditguard):
     gateway.schedule(top_up=110, at_reading=3)
     done = creditguard("wait", "--budget", 80, "--timeout", "30s", "--interval", "0.2s")
     assert (done.code, done.stdout) == (0, "")
-    assert done.names == ["waiting", "waiting", "admitted"]
+    assert done.names == ["waiting", "admitted"]
 
 
 def test_wait_does_not_wait_for_a_rejected_key(gateway, creditguard):

@@ -18,7 +18,6 @@ import pytest
 
 from creditguard.cli.completion import FILES
 from creditguard.cli.parser import COMMANDS, build_command
-from creditguard.settings import VARIABLES
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "creditguard/cli/shell"
@@ -145,7 +144,9 @@ MANUAL = (FOLDER / "creditguard.1").read_text().replace("\\-", "-")
 def test_the_manual_has_everything():
     sections = re.findall(r"^\.SH\s+(.+)$", MANUAL, re.MULTILINE)
     assert {"NAME", "SYNOPSIS", "DESCRIPTION", "COMMANDS", "EXIT STATUS", "ENVIRONMENT", "FILES"} <= set(sections)
-    for variable in VARIABLES.values():
+    variables = re.findall(r"^\| `([A-Z_]+)` \|", (ROOT / "docs/settings.md").read_text(), re.MULTILINE)
+    assert "CREDITGUARD_LEDGER" in variables
+    for variable in [*variables, "CREDITGUARD_CONFIG", "CREDITGUARD_RECORD_FILE"]:
         assert f".B {variable}\n" in MANUAL
     for name in COMMANDS:
         assert f"creditguard {name}" in MANUAL

@@ -33,6 +33,9 @@ class Verbs:
             self._held.append(run)
         return grant.admitted
 
+    def forget(self) -> None:
+        self._held.clear()
+
     def renew(self) -> list[str]:
         return sorted(self.ledger.renew(this_process(), self._held))
 

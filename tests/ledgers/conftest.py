@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 from postgres_server import PostgresServer
@@ -48,8 +49,8 @@ def ledger(backend: Backend) -> AnyLedger:
 def agents() -> Iterator[Callable[..., Agent]]:
     with ExitStack() as stack:
 
-        def start(url: str, *options: str) -> Agent:
-            agent = Agent(url, *options)
+        def start(url: str, *options: str, **how: Any) -> Agent:
+            agent = Agent(url, *options, **how)
             stack.callback(agent.close)
             return agent
 

@@ -9,7 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, field
 from itertools import count
@@ -75,11 +75,18 @@ class ServerClock(Clock):
         ledger.init()
         ledger.close()
 
+        self.jumped = 0.0
+
     def forward(self, seconds: float) -> None:
         super().forward(seconds)
+        self.jump(0)
+
+    def jump(self, seconds: float) -> None:
+        """Somebody sets the server's clock. Nobody else's moves."""
+        self.jumped += seconds
         self._server.execute(
             f"""CREATE OR REPLACE FUNCTION creditguard.clock() RETURNS timestamptz LANGUAGE sql VOLATILE
-            AS 'SELECT pg_catalog.clock_timestamp() + interval ''{self.skew} seconds'' '"""
+            AS 'SELECT pg_catalog.clock_timestamp() + interval ''{self.skew + self.jumped} seconds'' '"""
         )
 
 
@@ -129,13 +136,13 @@ def new_owner(**what: Any) -> Owner:
 class Agent:
     """Another process that does to a ledger what it is told; see agent.py."""
 
-    def __init__(self, url: str, *options: str) -> None:
+    def __init__(self, url: str, *options: str, within: Sequence[str] = (), **environment: str) -> None:
         self.process = subprocess.Popen(
-            [sys.executable, "-W", "error", str(HERE / "agent.py"), url, *options],
+            [*within, sys.executable, "-W", "error", str(HERE / "agent.py"), url, *options],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         )
         self.pid: int = self.ask("pid")
 

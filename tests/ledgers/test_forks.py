@@ -22,6 +22,9 @@ from creditguard.ledgers.sqlite import SqliteLedger
 from creditguard.process.identity import this_process
 from creditguard.rules.values import Hold, Mark
 
+# Python 3.12 and later warn of forks where there are threads. Here they are the point.
+pytestmark = pytest.mark.filterwarnings("ignore:.*multi-threaded:DeprecationWarning")
+
 
 def hold(run: str, amount: int = 1) -> Hold:
     return Hold(run, "a", amount, "job")

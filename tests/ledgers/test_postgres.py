@@ -18,6 +18,7 @@ from ledger_world import Server, in_balance, in_threads, new_owner
 from creditguard.errors import LedgerUnavailable
 from creditguard.ledgers import postgres, postgres_sql
 from creditguard.ledgers.postgres import PostgresLedger
+from creditguard.process.identity import Clock, this_process
 from creditguard.rules.values import Hold, Mark
 
 OWNER = new_owner()
@@ -404,3 +405,14 @@ def test_a_lost_answer_changes_nothing(url: str) -> None:
         for _ in range(2):
             ledger.settle("one", "a", {"n": 1})
         assert ledger.mark("a") == Mark(100, 100, 1, 1)
+
+
+# Clocks.
+
+
+def test_which_machine_a_clock_belongs_to(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To its boot, or, where boot or clock are not known, to the process alone."""
+    ledger, me = PostgresLedger("postgresql:///none"), this_process()
+    assert ledger._look()["clock"] == me.boot
+    monkeypatch.setattr(postgres, "clock", lambda: Clock(""))
+    assert ledger._look()["clock"] == me.id

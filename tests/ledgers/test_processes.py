@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,7 +18,7 @@ from pathlib import Path
 import pytest
 
 from creditguard.process import identity as processes
-from creditguard.process.identity import is_dead, this_process
+from creditguard.process.identity import KERNEL, Clock, clock, is_dead, this_process
 from creditguard.rules.values import Owner
 
 linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
@@ -200,6 +201,56 @@ def test_without_proc_nobody_is_dead_unless_the_boot_is_known(tmp_path: Path, mo
         assert not is_dead(replace(gone, pid=os.getppid()))
     finally:
         processes._forget()
+
+
+# Clocks.
+
+
+@pytest.fixture
+def clocks(proc: Path) -> Path:
+    """A /proc in which all is known of this process's clocks."""
+    for kind in ("time", "time_for_children"):
+        (proc / "self/ns" / kind).symlink_to("time:[4026531834]")
+    (proc / "self/timens_offsets").write_text("monotonic           0         0\nboottime            0         0\n")
+    (proc / "uptime").write_text(f"{time.clock_gettime(time.CLOCK_BOOTTIME):.2f} 1.00\n")
+    return proc
+
+
+@linux
+def test_the_kernels_clock_less_the_shift_of_a_time_namespace(clocks: Path) -> None:
+    assert clock() == Clock(KERNEL, 0.0, 0.0)
+    (clocks / "self/timens_offsets").write_text("monotonic 4 500000000\nboottime 0 250000000\n")
+    assert clock() == Clock(KERNEL, 4.5, 0.25)
+
+
+@linux
+def test_without_time_namespaces_there_is_one_clock(clocks: Path) -> None:
+    for name in ("self/ns/time", "self/timens_offsets"):
+        (clocks / name).unlink()
+        assert clock() == Clock(KERNEL)
+
+
+@linux
+@pytest.mark.parametrize("how", ["another namespace for children", "offsets that are not understood", "no /proc"])
+def test_who_cannot_tell_how_its_clock_is_shifted_has_one_of_its_own(clocks: Path, how: str) -> None:
+    this_process()
+    if how == "no /proc":
+        shutil.rmtree(clocks)
+    elif how.startswith("offsets"):
+        (clocks / "self/timens_offsets").write_text("monotonic x y\n")
+    else:
+        (clocks / "self/ns/time_for_children").unlink()
+        (clocks / "self/ns/time_for_children").symlink_to("time:[4026532198]")
+    assert clock() == Clock(this_process().id)
+
+
+@linux
+def test_a_clock_that_the_kernel_contradicts_is_not_relied_on(clocks: Path) -> None:
+    for uptime in ("5.00 1.00", "99999999.00 1.00", "", "garbage"):
+        (clocks / "uptime").write_text(uptime)
+        assert clock() == Clock("")
+    (clocks / "uptime").unlink()
+    assert clock() == Clock(KERNEL), "a hidden one contradicts nobody"
 
 
 def test_who_a_process_is_loads_nothing() -> None:

@@ -94,12 +94,13 @@ def test_everything_is_the_users_alone_whatever_the_umask(tmp_path: Path, umask:
 def test_a_file_that_others_may_use_keeps_its_mode_and_its_sidecars_follow(path: Path) -> None:
     path.touch()
     path.chmod(0o660)
-    os.chown(path, 1234, 1235)
+    user, group = (1234, 1235) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
+    os.chown(path, user, group)
     with ledger_at(path) as ledger:
         ledger.reserve(hold(), OWNER, available=None, mark=None)
         for name in ("", "-wal", "-shm", "-lock"):
             status = path.with_name(path.name + name).stat()
-            assert (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) == (0o660, 1234, 1235), name
+            assert (stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid) == (0o660, user, group), name
 
 
 def test_many_processes_may_make_the_file_at_once(path: Path) -> None:
@@ -293,6 +294,7 @@ def open_to_all(path: Path) -> Iterator[None]:
 def test_a_directory_that_may_not_be_written(used: Path) -> None:
     used.chmod(0o666)
     with open_to_all(used):
+        used.parent.chmod(0o555)  # for the tests' own user too
         said = as_nobody(used)
         missing = as_nobody(used.with_name("other.db"))
     for answer in (*said, *missing):
@@ -301,11 +303,12 @@ def test_a_directory_that_may_not_be_written(used: Path) -> None:
 
 
 def test_a_file_that_may_not_be_written(used: Path) -> None:
-    used.chmod(0o644)
     with ledger_at(used) as ledger, open_to_all(used):
-        ledger.mark("a")  # the sidecars exist, and are as closed as the file
+        ledger.mark("a")  # the sidecars exist
+        for file in used.parent.iterdir():
+            file.chmod(0o444)
         said = as_nobody(used)
-        used.chmod(0o600)
+        used.chmod(0)
         hidden = as_nobody(used)
     assert said[1].startswith("LedgerUnavailable "), said
     for answer in hidden:

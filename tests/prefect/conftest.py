@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 import time
@@ -64,6 +65,14 @@ def pytest_sessionfinish() -> None:
         shutil.rmtree(_HOME, ignore_errors=True)
 
 
+def plain(markdown: str) -> str:
+    return re.sub(r"\\(.)", r"\1", markdown)
+
+
+def cells(row: str) -> list[str]:
+    return [plain(cell) for cell in re.split(r"(?<!\\) ?\| ?", row)[1:-1]]
+
+
 class Api:
     """What the server knows, over its REST API: the way a user would look it up."""
 
@@ -97,26 +106,32 @@ class Api:
             time.sleep(0.1)
         return found
 
-    def artifacts(self, flow_run_id: object) -> list[dict[str, Any]]:
-        """The tables of a flow run, oldest first, each as a dict of its fields."""
-        of_run = {"flow_run_id": {"any_": [str(flow_run_id)]}, "type": {"any_": ["table"]}}
+    def artifacts(self, flow_run_id: object, kind: str = "credit-report") -> list[dict[str, Any]]:
+        """The pages of a flow run, oldest first, each with its sentence, its five figures, and all its fields."""
+        of_run = {"flow_run_id": {"any_": [str(flow_run_id)]}, "key": {"like_": kind}}
         found = self.post("/artifacts/filter", {"artifacts": of_run, "sort": "CREATED_DESC"})
         for artifact in found:
-            artifact["table"] = {row["field"]: row["value"] for row in json.loads(artifact["data"])}
+            if artifact["type"] == "markdown":
+                sentence, head, _, row, *rest = [line for line in artifact["data"].splitlines() if line]
+                artifact["sentence"] = plain(sentence)
+                artifact["figures"] = dict(zip(cells(head), cells(row), strict=True))
+                artifact["table"] = {name.strip("`"): json.loads(value) for name, value in map(cells, rest[2:])}
         return found[::-1]
 
     def logs(self, flow_run_id: object, until: str = "creditguard.") -> list[dict[str, Any]]:
-        """The run's log records about credits, as soon as one starts with `until`; their fields under `fields`."""
+        """The run's log records about credits, as soon as one is of an event that starts with `until`; their fields under
+        `fields`, and what a person reads first under `sentence`."""
 
         def look() -> list[dict[str, Any]]:
-            found = self.post("/logs/filter", {"logs": {"flow_run_id": {"any_": [str(flow_run_id)]}}})
-            return found if any(each["message"].startswith(until) for each in found) else []
+            body = {"logs": {"flow_run_id": {"any_": [str(flow_run_id)]}}}
+            found = []
+            for record in self.post("/logs/filter", body):
+                if ours := re.fullmatch(r"(.+)\n(creditguard\.\w+) (\{.*\})", record["message"]):
+                    sentence, event, fields = ours.groups()
+                    found.append(record | {"sentence": sentence, "event": event, "fields": json.loads(fields)})
+            return found if any(each["event"].startswith(until) for each in found) else []
 
-        records = [each for each in self.eventually(look) if each["message"].startswith("creditguard.")]
-        for record in records:
-            record["event"], _, fields = record["message"].partition(" ")
-            record["fields"] = json.loads(fields)
-        return sorted(records, key=lambda record: record["timestamp"])
+        return sorted(self.eventually(look), key=lambda record: record["timestamp"])
 
     def events(self, flow_run_id: object, name: str) -> list[dict[str, Any]]:
         """Prefect's events of that name that are related to the flow run."""

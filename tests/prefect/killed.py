@@ -10,6 +10,7 @@ import time
 from prefect import flow, task
 from prefect.runtime import flow_run
 
+from creditguard import current_run
 from creditguard.prefect import guard
 
 SECONDS = float(os.environ["KILLED_AFTER"])
@@ -52,11 +53,39 @@ def submitted_task() -> None:
     in_a_task.submit().wait()
 
 
+@task
+@guard("mapped", budget=20)
+def mapped(number: int) -> None:
+    current_run().record(number)
+    begun()
+    time.sleep(SECONDS)
+
+
+@flow
+def mapped_tasks() -> None:
+    mapped.map([1, 2, 3]).wait()
+
+
+@flow
+async def mapped_tasks_async() -> None:
+    mapped.map([1, 2, 3]).wait()
+
+
+@flow
+async def mapped_tasks_async2() -> None:
+    mapped.map([1, 2, 3])
+    await asyncio.sleep(SECONDS)
+
+
 if __name__ == "__main__":
     kind = sys.argv[1]
     if kind == "async-flow":
         asyncio.run(async_flow())
+    elif kind == "am":
+        asyncio.run(mapped_tasks_async())
+    elif kind == "am2":
+        asyncio.run(mapped_tasks_async2())
     elif kind == "deployment":
         sync_flow.serve(name="every-night")
     else:
-        {"flow": sync_flow, "task": called_task, "submitted": submitted_task}[kind]()
+        {"flow": sync_flow, "task": called_task, "submitted": submitted_task, "mapped": mapped_tasks}[kind]()

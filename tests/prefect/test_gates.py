@@ -46,7 +46,14 @@ def test_short_is_not_retried(api, gateway, calls):
     assert gateway.balance_reads == 1
     (artifact,) = api.artifacts(state.state_details.flow_run_id)
     assert artifact["table"]["outcome"] == "refused"
-    assert artifact["description"] == "retried was not started: short by 380 credits"
+    assert artifact["sentence"] == "retried: refused, needs 500 credits, 120 are free (120 on the account)"
+    assert artifact["figures"] == {
+        "needs": "500",
+        "free": "120",
+        "short by": "380",
+        "on the account": "120",
+        "held by others": "0",
+    }
 
 
 def test_short_is_retried_where_nobody_said_otherwise(gateway, calls):
@@ -65,7 +72,7 @@ def test_other_errors_are_retried_each_time_as_a_run_of_its_own(api, gateway, ca
 
 
 def test_a_balance_that_cannot_be_read_is_retried(gateway, calls):
-    gateway.fault(status=401, times=1)
+    gateway.fault(status=404, times=1)
 
     @task(retries=1, retry_condition_fn=retry_unless_short)
     @guard("unreadable", budget=5)
@@ -121,7 +128,7 @@ def test_a_flow_ends_as_its_gate_says(api, gateway, calls, on_short, kind, name,
     assert (state.type.value, state.name) == (kind, name)
     stored = api.flow_run(state.state_details.flow_run_id)["state"]
     assert (stored["type"], stored["name"]) == (kind, name)
-    assert "needs 500 credits, has 120, short by 380" in stored["message"]
+    assert "needs 500 credits, 120 are free" in stored["message"]
 
 
 @pytest.mark.parametrize(("on_short", "kind", "name"), ENDINGS)
@@ -148,7 +155,7 @@ def test_a_gate_as_a_task_ends_as_it_was_told(api, gateway, calls, on_short, kin
 
     run = api.eventually(stored)
     assert (run["name"], run["state"]["type"]) == ("credit-gate-gated", kind)
-    assert "short by 380" in run["state"]["message"]
+    assert "120 are free" in run["state"]["message"]
 
 
 @pytest.mark.parametrize("gate", [credit_gate, credit_gate_task])
@@ -164,7 +171,6 @@ def test_a_gate_that_opens_takes_no_hold(api, gateway, ledger, gate):
     (admitted,) = api.logs(state.state_details.flow_run_id)
     assert admitted["event"] == "creditguard.admitted"
     assert admitted["fields"]["labels"].get("task") == (None if gate is credit_gate else "credit-gate")
-    assert api.artifacts(state.state_details.flow_run_id) == []
 
 
 def test_a_gate_counts_what_others_hold(gateway):
@@ -194,7 +200,7 @@ def test_a_gate_with_retries_retries_readings_only(gateway):
 
     @flow
     def main() -> None:
-        gateway.fault(status=403, times=1)
+        gateway.fault(status=404, times=1)
         gate("gated", budget=100)
         reads = gateway.balance_reads
         assert gate("gated", budget=500, return_state=True).is_failed()
@@ -230,7 +236,7 @@ def test_a_guarded_flow_ends_as_it_was_told(api, gateway, calls, ending, kind, n
     assert (state.type.value, state.name) == (kind, name)
     stored = api.flow_run(state.state_details.flow_run_id)["state"]
     assert (stored["type"], stored["name"]) == (kind, name)
-    assert "short by 380" in stored["message"]
+    assert "120 are free" in stored["message"]
     assert len(calls) == (2 if ending == "fail" else 1)  # a flow has no retry condition: only Failed is retried
 
 

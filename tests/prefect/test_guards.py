@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import json
+import re
 import threading
 from importlib.resources import files
 from typing import Any
@@ -20,9 +21,7 @@ import creditguard
 from creditguard import InsufficientCredits, current_run
 from creditguard.prefect import guard
 
-_SCHEMA = jsonschema.Draft202012Validator(
-    json.loads(files("creditguard").joinpath("rules/events.schema.json").read_text())
-)
+_SCHEMA = jsonschema.Draft202012Validator(json.loads(files("creditguard").joinpath("events.schema.json").read_text()))
 
 
 def flow_run_id(state: State) -> str:
@@ -58,9 +57,13 @@ def test_a_guarded_flow_logs_reports_and_tells_prefect(api, gateway, guard):
         "run_count": 1,
     }
 
+    assert admitted["sentence"] == "nightly-enrich: admitted, 50 of 120 credits held"
     (artifact,) = api.artifacts(run_id)
-    assert (artifact["type"], artifact["key"]) == ("table", "credit-report-nightly-enrich")
-    assert artifact["description"] == "nightly-enrich succeeded: consumed 24 credits (recorded) of a budget of 50"
+    assert (artifact["type"], artifact["key"]) == ("markdown", "credit-report-nightly-enrich")
+    assert re.fullmatch(r"nightly-enrich: consumed 24 of 50 credits in \d+\.\d s, 96 left", artifact["sentence"])
+    assert artifact["description"] == artifact["sentence"] == finished["sentence"]
+    assert list(artifact["figures"]) == ["consumed", "budget", "before", "after", "took"]
+    assert list(artifact["figures"].values())[:4] == ["24", "50", "120", "96"]
     assert artifact["table"]["credits_consumed"] == 24
     assert artifact["table"]["labels.team"] == "catalogue"
 
@@ -285,7 +288,7 @@ def test_a_sink_of_your_own_gets_the_events(api, gateway):
 
     @flow
     def main() -> None:
-        get_run_logger().info("creditguard.marker {}")
+        get_run_logger().info("a marker\ncreditguard.marker {}")
         with guard("mine", budget=1, sink=mine):
             pass
 
@@ -316,12 +319,12 @@ def test_events_of_another_thread_reach_the_run_log(api, gateway, ledger):
 
 
 def test_a_server_that_takes_no_artifact_does_not_fail_the_job(gateway, monkeypatch, caplog):
-    from prefect.artifacts import TableArtifact
+    from prefect.artifacts import MarkdownArtifact
 
     def broken(*args: object, **kwargs: object) -> None:
         raise ConnectionError("no server")
 
-    monkeypatch.setattr(TableArtifact, "create", broken)
+    monkeypatch.setattr(MarkdownArtifact, "create", broken)
 
     @flow
     def main() -> str:
@@ -329,4 +332,4 @@ def test_a_server_that_takes_no_artifact_does_not_fail_the_job(gateway, monkeypa
             return get_run_context().flow_run.name
 
     assert main()
-    assert "no artifact for the report" in caplog.text
+    assert "no artifact credit-report-unlucky" in caplog.text

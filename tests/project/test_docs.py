@@ -33,7 +33,7 @@ def test_the_readmes_python_runs(credit_gateway, capsys):
     exec(compile(block, "README.md", "exec"), names)
     out = capsys.readouterr().out.splitlines()
     assert out[0] == "24 recorded"
-    assert out[1].startswith("too-much: needs 5000 credits, has 96, short by 4904 (balance 96, account ")
+    assert out[1].startswith("too-much: needs 5000 credits, 96 are free (96 on the account)")
 
 
 def test_the_readmes_shell_runs(credit_gateway, tmp_path):
@@ -52,7 +52,7 @@ def test_the_readmes_shell_runs(credit_gateway, tmp_path):
 
 
 def test_the_readmes_event_has_real_fields():
-    schema = json.loads(files("creditguard").joinpath("rules/events.schema.json").read_text())
+    schema = json.loads(files("creditguard").joinpath("events.schema.json").read_text())
     (block,) = blocks(README, "json")
     assert set(json.loads(block)) <= set(schema["$defs"]["finished"]["properties"])
 
@@ -75,7 +75,7 @@ def test_docs_testing_runs(credit_gateway, tmp_path):
 
 
 def test_every_event_and_field_is_documented_as_the_schema_has_it():
-    schema = json.loads(files("creditguard").joinpath("rules/events.schema.json").read_text())
+    schema = json.loads(files("creditguard").joinpath("events.schema.json").read_text())
     text = (ROOT / "docs/events.md").read_text()
     for name, definition in schema["$defs"].items():
         if name == "run":
@@ -106,7 +106,7 @@ def test_the_batch_that_does_not_fit_is_not_started(credit_gateway):
         [sys.executable, ROOT / "examples/sync_batch.py", "50"], capture_output=True, text=True, timeout=60
     )
     assert done.returncode == 75
-    assert "needs 400 credits, has 120, short by 280" in done.stderr
+    assert "needs 400 credits, 120 are free" in done.stderr
     assert credit_gateway.credits == 120
 
 

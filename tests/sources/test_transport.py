@@ -12,6 +12,7 @@ import threading
 import time
 from functools import partial
 
+import httpcore
 import pytest
 from renderers import showing
 from scripted_server import KEY, balance, chunked, drip, hang_up, http, never, refusal
@@ -94,7 +95,7 @@ def test_a_thread_whose_kept_connection_another_one_took_does_not_connect_itself
 
     def both():
         source.read(5)
-        (gateway,) = transport._process._gateways.values()
+        (gateway,) = transport._process._routes.values()
         kept = gateway._kept
         read_first.start()
         started.wait(5)
@@ -156,6 +157,17 @@ FOLLOWING = {
 
 @pytest.mark.parametrize("answer", FOLLOWING.values(), ids=FOLLOWING.keys())
 def test_what_follows_an_answer_is_not_taken_for_the_next_one(server, source, read, answer):
+    server.script = [answer, balance(119)]
+    assert amounts(read.twice(source)) == [120, 119]
+    assert server.connections == 2
+
+
+@pytest.mark.parametrize("answer", FOLLOWING.values(), ids=FOLLOWING.keys())
+def test_what_follows_an_answer_is_not_taken_by_a_thread_that_found_the_connection_idle(
+    server, source, read, monkeypatch, answer
+):
+    """It looked just before the connection was closed."""
+    monkeypatch.setattr(httpcore.HTTPConnection, "has_expired", lambda _: False)
     server.script = [answer, balance(119)]
     assert amounts(read.twice(source)) == [120, 119]
     assert server.connections == 2
@@ -358,7 +370,7 @@ source = ApiMall(*sys.argv[1:])
 source.read(5)
 parents = sockets()
 assert parents
-(gateway,) = transport._process._gateways.values()
+(gateway,) = transport._process._routes.values()
 with gateway.transport._pool._optional_thread_lock:  # as another thread holds it in the middle of a reading
     child = os.fork()
     if not child:

@@ -52,11 +52,11 @@ def test_the_tree():
 
 def test_a_refusal_says_what_was_needed_and_what_was_there():
     assert str(EXAMPLES[2]) == (
-        "nightly: needs 80 credits, has 40, short by 40 (balance 120, 80 held by other runs, 5 to keep, account acct)"
+        "nightly: needs 80 credits, 40 are free (120 on the account, 80 held by others, 5 to keep)"
     )
-    assert str(EXAMPLES[3]) == "needs 80 credits, has 40, short by 40"
+    assert str(EXAMPLES[3]) == "needs 80 credits, 40 are free"
     bare = errors.InsufficientCredits(Decimal(80), Decimal(40), Decimal(40), balance=Decimal(40))
-    assert str(bare) == "needs 80 credits, has 40, short by 40 (balance 40)"
+    assert str(bare) == "needs 80 credits, 40 are free (40 on the account)"
     assert str(EXAMPLES[8]) == "no answer (request req_1)"
     assert str(EXAMPLES[4]) == "nightly: spent 90 credits of a budget of 80"
     assert str(EXAMPLES[6]) == "nightly: 4 credits are left on the account, fewer than 5"

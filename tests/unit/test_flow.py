@@ -8,18 +8,27 @@ from decimal import Decimal
 
 import pytest
 
-from creditguard.errors import InsufficientCredits, LedgerUnavailable, SourceError
+from creditguard.errors import (
+    AuthenticationError,
+    InsufficientCredits,
+    LeaseLost,
+    LedgerUnavailable,
+    RateLimited,
+    SourceError,
+)
 from creditguard.rules import events, flow
 from creditguard.rules.effects import (
     CutShort,
     Deliver,
     Emit,
+    Extend,
     Now,
     Publish,
     Read,
     Recent,
     Release,
     Reserve,
+    SetLagging,
     Settle,
     Sleep,
     Sweep,
@@ -387,7 +396,7 @@ def test_lease_lost_has_its_event():
 
 def test_waiting_stands_for_a_refusal():
     refusal = events.refused(ADMITTED)
-    assert events.waiting(refusal) == events.Event(events.WAITING, "info", refusal.fields)
+    assert events.as_waiting(refusal) == events.Event(events.WAITING, "info", {**refusal.fields, "reason": None})
 
 
 def test_effects_are_plain_values():
@@ -511,3 +520,116 @@ def test_what_the_watch_says_has_its_events():
     assert (threshold.fields["threshold"], threshold.fields["balance_now"]) == (0.5, 60.5)
     overrun = events.overrun(ADMITTED, "budget", meter, stopping=True)
     assert (overrun.name, overrun.fields["cause"], overrun.fields["stopping"]) == (events.OVERRUN, "budget", True)
+
+
+# waiting for room
+
+PATIENT = replace(PLAN, wait=60.0, min_interval=20.0)
+
+
+def test_a_run_that_is_short_waits_and_holds_the_moment_that_it_fits():
+    walk = Walk(
+        flow.enter(PATIENT), 1.0, reading(50), denied(0), 1.5, None, None, reading(120), granted(), 25.0, None, 2.0
+    )
+    assert walk.kinds == ["Now", "Read", "Reserve", "Now", "Emit", "Sleep", "Read", "Reserve", "Now", "Emit", "Now"]
+    assert [event.name for event in walk.events] == [events.WAITING, events.ADMITTED]
+    assert 20.0 <= walk.effects[5].seconds <= 24.0
+    assert walk.result.refusal is None
+
+
+def test_it_is_refused_when_the_time_is_up():
+    again = [reading(50), denied(0), 61.5]
+    walk = Walk(flow.enter(PATIENT), 1.0, reading(50), denied(0), 1.5, None, None, *again, None, 62.0, None)
+    assert [event.name for event in walk.events] == [events.WAITING, events.REFUSED]
+    assert walk.result.refusal.has == 50
+
+
+def test_a_clock_that_stands_still_does_not_keep_it_waiting():
+    attempt = [reading(50), denied(0), 1.0]
+    tries = [*attempt, None, None, *attempt, None, *attempt, None, *attempt]
+    walk = Walk(flow.enter(PATIENT), 1.0, *tries, None, 2.0, None)
+    assert sum(effect.seconds for effect in walk.effects if isinstance(effect, Sleep)) == 60
+    assert walk.result.refusal.has == 50
+
+
+@pytest.mark.parametrize("failure", [UNREAD, DOWN])
+def test_it_waits_for_an_answer_too(failure):
+    walk = Walk(flow.enter(PATIENT), 1.0, failure, 1.5, None, None, reading(120), granted(), 25.0, None, 2.0)
+    assert walk.events[0].fields["reason"] == str(failure)
+    assert walk.result.refusal is None
+
+
+@pytest.mark.parametrize("failure", [AuthenticationError("no"), RateLimited("wait", retry_after=100.0)])
+def test_but_not_for_what_does_not_pass(failure):
+    walk = Walk(flow.enter(PATIENT), 1.0, failure, 1.5, None, 2.0)
+    assert walk.result.refusal is failure
+
+
+def test_asking_waits_without_a_hold():
+    walk = Walk(flow.ask(PATIENT), 1.0, reading(50), 1.5, None, None, reading(120), 25.0, None)
+    assert walk.kinds == ["Now", "Read", "Now", "Emit", "Sleep", "Read", "Now", "Emit"]
+    assert walk.result.refusal is None
+
+
+# asking for more
+
+
+def test_an_extension_is_an_admission():
+    walk = Walk(flow.extend(ADMITTED, Decimal(30)), reading(120, BUSY), granted(80), None)
+    assert walk.effects[1] == Extend("run-1", 30_000_000, 120_000_000, BUSY)
+    (event,) = walk.events
+    assert (event.name, event.fields["budget"], event.fields["extended_by"]) == (events.EXTENDED, 110, 30)
+    assert walk.result.plan.budget == 110
+
+
+def test_an_extension_that_does_not_fit_changes_nothing():
+    walk = Walk(flow.extend(ADMITTED, Decimal(50)), reading(120, BUSY), denied(80), [], reading(120, BUSY), denied(80))
+    assert walk.kinds == ["Read", "Extend", "Sweep", "Read", "Extend"]
+    assert isinstance(walk.error, InsufficientCredits)
+    assert (walk.error.needs, walk.error.has) == (50, 40)
+
+
+def test_a_run_that_starts_although_short_is_extended_although_short():
+    admission = replace(ADMITTED, plan=replace(PLAN, on_short="warn"))
+    walk = Walk(flow.extend(admission, Decimal(50)), reading(0), granted(80), None)
+    assert walk.effects[1].available is None
+    assert walk.result.plan.budget == 130
+
+
+def test_a_hold_that_was_lost_is_not_extended():
+    lost = Grant(admitted=False, held_by_others=0, missing=True)
+    walk = Walk(flow.extend(ADMITTED, Decimal(50)), reading(500), lost)
+    assert isinstance(walk.error, LeaseLost)
+
+
+# an account that lags
+
+
+def test_an_account_that_shows_debits_late_is_remembered():
+    admission = replace(ADMITTED, plan=replace(PLAN, shrink=True))
+    ending = replace(ENDING, recorded=Decimal(40))
+    walk = Walk(flow.leave(admission, ending), Reading(balance(100)), ONE_MORE, None, None, None, None)
+    assert walk.effects[-1] == SetLagging("acct", True)
+    assert [(event.name, event.level) for event in walk.events][-2:] == [
+        (events.LAGGING, "warning"),
+        (events.FINISHED, "info"),
+    ]
+
+
+def test_until_a_settled_report_agrees_with_its_record():
+    admission = replace(ADMITTED, plan=replace(PLAN, shrink=True))
+    lagging = ONE_MORE._replace(lagging=True)
+    ending = replace(ENDING, recorded=Decimal(20), pending=0)
+    walk = Walk(flow.leave(admission, ending), Reading(balance(100)), lagging, None, None, None, None)
+    assert SetLagging("acct", False) in walk.effects
+    assert (walk.events[0].name, walk.events[0].level) == (events.LAGGING, "info")
+    unsettled = replace(ending, pending=None)
+    walk = Walk(flow.leave(admission, unsettled), Reading(balance(100)), lagging, None, None)
+    assert walk.kinds == ["Read", "TakeMark", "Emit", "Settle"]
+
+
+@pytest.mark.parametrize("mark", [MARK._replace(started=6)])
+def test_others_on_the_account_may_explain_it(mark):
+    admission = replace(ADMITTED, plan=replace(PLAN, shrink=True))
+    walk = Walk(flow.leave(admission, replace(ENDING, recorded=Decimal(40))), Reading(balance(100)), mark, None, None)
+    assert walk.kinds[-1] == "Settle"

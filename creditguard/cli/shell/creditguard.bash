@@ -5,7 +5,7 @@
 #    source ~/.local/share/bash_completion/creditguard
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_creditguard_subparsers=(balance check run wait holds history ledger record completion sandbox help version)
+_shtab_creditguard_subparsers=(balance check run wait holds history ledger record extend completion sandbox help version)
 
 _shtab_creditguard_balance_option_strings=(-h --help --json)
 _shtab_creditguard_check_option_strings=(-h --help --budget --name --keep --on-short --on-unreadable --account --ledger --label --short-code -q --quiet --json --systemd)
@@ -15,6 +15,7 @@ _shtab_creditguard_holds_option_strings=(-h --help --account --ledger --json)
 _shtab_creditguard_history_option_strings=(-h --help --name --limit --account --ledger --json)
 _shtab_creditguard_ledger_option_strings=(-h --help --ledger)
 _shtab_creditguard_record_option_strings=(-h --help)
+_shtab_creditguard_extend_option_strings=(-h --help -q --quiet)
 _shtab_creditguard_completion_option_strings=(-h --help)
 _shtab_creditguard_sandbox_option_strings=(-h --help --port --credits)
 _shtab_creditguard_help_option_strings=(-h --help)
@@ -35,8 +36,8 @@ _shtab_creditguard_wait___on_unreadable_choices=(abort warn)
 _shtab_creditguard_holds_pos_0_choices=(list release)
 _shtab_creditguard_ledger_pos_0_choices=(init)
 _shtab_creditguard_completion_pos_0_choices=(bash zsh fish man)
-_shtab_creditguard_help_pos_0_choices=(balance check run wait holds history ledger record completion sandbox help version)
-_shtab_creditguard_pos_0_choices=(balance check run wait holds history ledger record completion sandbox help version)
+_shtab_creditguard_help_pos_0_choices=(balance check run wait holds history ledger record extend completion sandbox help version)
+_shtab_creditguard_pos_0_choices=(balance check run wait holds history ledger record extend completion sandbox help version)
 
 _shtab_creditguard_balance__h_nargs=0
 _shtab_creditguard_balance___help_nargs=0
@@ -67,6 +68,10 @@ _shtab_creditguard_ledger__h_nargs=0
 _shtab_creditguard_ledger___help_nargs=0
 _shtab_creditguard_record__h_nargs=0
 _shtab_creditguard_record___help_nargs=0
+_shtab_creditguard_extend__h_nargs=0
+_shtab_creditguard_extend___help_nargs=0
+_shtab_creditguard_extend__q_nargs=0
+_shtab_creditguard_extend___quiet_nargs=0
 _shtab_creditguard_completion__h_nargs=0
 _shtab_creditguard_completion___help_nargs=0
 _shtab_creditguard_sandbox_pos_0_nargs=...

@@ -50,7 +50,7 @@ function _shtab_creditguard_using
   test "$_shtab_creditguard_cmdpath" = "$argv"
 end
 
-set -g _shtab_creditguard_commands balance check run wait holds history ledger record completion sandbox help version
+set -g _shtab_creditguard_commands balance check run wait holds history ledger record extend completion sandbox help version
 set -g _shtab_creditguard_opts_with_value --account --budget --credits --interval --keep --kill-after --label --ledger --limit --name --on-overrun --on-short --on-unreadable --port --report-file --settle --short-code --stop-below --threshold --timeout --wait --watch
 
 complete -c creditguard -e
@@ -130,6 +130,9 @@ complete -c creditguard -n '_shtab_creditguard_using ledger' -l ledger -x -d 'de
 complete -c creditguard -n '_shtab_creditguard_using ledger; and test $_shtab_creditguard_npos -eq 0' -ka "init" -d 'create or upgrade them; harmless to repeat'
 complete -c creditguard -n '_shtab_creditguard_using; and test $_shtab_creditguard_npos -eq 0' -a record -d 'Inside of run: say that credits were spent.'
 complete -c creditguard -n '_shtab_creditguard_using record' -s h -l help -d 'show this help message and exit'
+complete -c creditguard -n '_shtab_creditguard_using; and test $_shtab_creditguard_npos -eq 0' -a extend -d 'Inside of run: ask for more credits than the budget.'
+complete -c creditguard -n '_shtab_creditguard_using extend' -s h -l help -d 'show this help message and exit'
+complete -c creditguard -n '_shtab_creditguard_using extend' -s q -l quiet -d 'log warnings and errors only'
 complete -c creditguard -n '_shtab_creditguard_using; and test $_shtab_creditguard_npos -eq 0' -a completion -d 'Print a completion script for a shell, or the man page.'
 complete -c creditguard -n '_shtab_creditguard_using completion' -s h -l help -d 'show this help message and exit'
 complete -c creditguard -n '_shtab_creditguard_using completion; and test $_shtab_creditguard_npos -eq 0' -ka "bash zsh fish man" -d 'a shell, or man for the manual'
@@ -139,7 +142,7 @@ complete -c creditguard -n '_shtab_creditguard_using sandbox' -l port -x -d 'def
 complete -c creditguard -n '_shtab_creditguard_using sandbox' -l credits -x -d 'default: 120'
 complete -c creditguard -n '_shtab_creditguard_using; and test $_shtab_creditguard_npos -eq 0' -a help -d 'Show this help, or that of a command.'
 complete -c creditguard -n '_shtab_creditguard_using help' -s h -l help -d 'show this help message and exit'
-complete -c creditguard -n '_shtab_creditguard_using help; and test $_shtab_creditguard_npos -eq 0' -ka "balance check run wait holds history ledger record completion sandbox help version" -d 'of this command'
+complete -c creditguard -n '_shtab_creditguard_using help; and test $_shtab_creditguard_npos -eq 0' -ka "balance check run wait holds history ledger record extend completion sandbox help version" -d 'of this command'
 complete -c creditguard -n '_shtab_creditguard_using; and test $_shtab_creditguard_npos -eq 0' -a version -d 'Show the version.'
 complete -c creditguard -n '_shtab_creditguard_using version' -s h -l help -d 'show this help message and exit'
 

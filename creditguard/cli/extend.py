@@ -1,0 +1,27 @@
+"""`creditguard extend N`: a wrapped command asks for more, by the rules of admission."""
+
+from __future__ import annotations
+
+import argparse
+import os
+
+from creditguard.cli import exits
+from creditguard.cli.output import answer
+from creditguard.cli.preflight import sink_for
+from creditguard.cli.record import append
+from creditguard.errors import ConfigurationError
+from creditguard.guarding.guard import extend_run
+
+RUN_ID = "CREDITGUARD_RUN_ID"
+BUDGET = "CREDITGUARD_BUDGET"
+
+
+def run(options: argparse.Namespace) -> int:
+    """Grow the hold of the run that this command runs in, and tell `run` of it. 75 when that does not fit: nothing has changed."""
+    run_id, budget = os.environ.get(RUN_ID), os.environ.get(BUDGET)
+    if not run_id or not budget:
+        raise ConfigurationError(f"{RUN_ID} is not set: extend works inside of creditguard run -- CMD", RUN_ID)
+    extend_run(run_id, options.credits, budget, sink=sink_for(options))
+    append(f"extend {options.credits:f}")
+    answer(f"{options.credits:f} more")
+    return exits.OK

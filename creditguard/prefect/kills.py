@@ -1,0 +1,70 @@
+"""What becomes of guarded runs when Prefect ends their flow: cancelled in the UI, a worker or a container shut down.
+
+Prefect turns SIGTERM into an exception in the main thread, which ends guards there like any other. But tasks that were submitted or
+mapped run in threads, and no Python program can interrupt a thread: Prefect's task runner waits for them until the process is
+killed, 30 seconds later, or 10 in a container. So the runs that are still open a moment after the signal are closed from outside.
+
+Prefect's signal handler stays where it is (Prefect does not take a flow for cancelled if there is another in front of it). The
+signal is seen where the task runner is told to cancel what it can, by the exception that is then on its way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+import time
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+from creditguard.engine.engine import engine
+from creditguard.guarding.run import Run
+
+MOMENT = 3.0
+"""Seconds after the signal for jobs to end by themselves, and so with the right figure."""
+PATIENCE = 4.0
+"""Seconds for the rest: readings, ledger, log."""
+
+_open: dict[str, tuple[weakref.ref[Run], Callable[[Run], object]]] = {}
+
+
+def watch(run: Run, report: Callable[[Run], object], task_runner: Any) -> None:
+    """From now on the run is settled, and `report(run)` is called, if the flow of this task runner is ended by a signal."""
+    key = run.id
+    _open[key] = weakref.ref(run, lambda _: _open.pop(key, None)), report
+    cancel_all = getattr(task_runner, "cancel_all", None)
+    if cancel_all is None or "cancel_all" in vars(task_runner):
+        return
+
+    def cancelling() -> None:
+        if _is_the_end(sys.exc_info()[1]):
+            threading.Thread(target=_settle, name="creditguard-kill", daemon=True).start()
+        cancel_all()
+
+    task_runner.cancel_all = cancelling
+
+
+def _is_the_end(error: BaseException | None) -> bool:
+    """Whether the process is to end, by the exception that is on its way out of the flow."""
+    from prefect.exceptions import TerminationSignal
+
+    if isinstance(error, TerminationSignal):
+        return True
+    if not isinstance(error, asyncio.CancelledError):
+        return False
+    # In an asynchronous flow the signal is raised by the event loop, as a rule, and the flow only sees that all tasks are cancelled
+    # (of which Python 3.10 does not tell).
+    try:
+        return all(getattr(task, "cancelling", lambda: 1)() for task in asyncio.all_tasks())
+    except RuntimeError:
+        return False  # no loop runs here
+
+
+def _settle() -> None:
+    time.sleep(MOMENT)
+    engine().settle_open_runs(PATIENCE)
+    for reference, report in list(_open.values()):
+        run = reference()
+        if run and run._life.report:
+            report(run)

@@ -1,0 +1,61 @@
+"""`creditguard extend` and shrinking holds, in a wrapped command."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+
+import pytest
+
+from creditguard.ledgers import open_ledger
+
+ME = f"{sys.executable} -m creditguard"
+
+
+def holds():
+    return {each.hold.job: each.hold.amount // 10**6 for each in open_ledger(os.environ["CREDITGUARD_LEDGER"]).holds()}
+
+
+def test_a_wrapped_command_asks_for_more(gateway, creditguard, tmp_path):
+    report = tmp_path / "report.json"
+    script = f"{ME} extend 30 && {ME} record 60 && {ME} holds --json"
+    done = creditguard("run", "--budget", 50, "--name", "grows", "--report-file", report, "--", "sh", "-c", script)
+    assert done.code == 0, done.stderr
+    said, listed = done.stdout.splitlines()
+    assert said == "30 more"
+    assert [hold["credits"] for hold in json.loads(listed)] == [80]
+    written = json.loads(report.read_text())
+    assert (written["budget"], written["credits_recorded"], written["over_budget"]) == (80, 60, False)
+    assert "extended" in done.names
+
+
+def test_what_does_not_fit_changes_nothing(gateway, creditguard):
+    script = f"{ME} extend 100; echo $?; {ME} holds --json"
+    done = creditguard("run", "--budget", 50, "--", "sh", "-c", script)
+    code, listed = done.stdout.splitlines()
+    assert code == "75"
+    assert [hold["credits"] for hold in json.loads(listed)] == [50]
+    assert any("needs 100 credits, 70 are free" in message for message in done.messages)
+
+
+@pytest.mark.parametrize("nonsense", ["-1", "many", "nan"])
+def test_nonsense_is_a_usage_error(gateway, creditguard, nonsense):
+    assert creditguard("extend", nonsense).code == 64
+
+
+def test_outside_of_a_run_it_says_where_it_works(gateway, creditguard):
+    done = creditguard("extend", 5)
+    assert done.code == 78
+    assert "inside of creditguard run" in done.messages[-1]
+
+
+def test_the_hold_of_a_command_shrinks_by_what_it_records(gateway, creditguard):
+    script = f"{ME} record 40; sleep 2.5; {ME} holds --json"
+    done = creditguard("run", "--budget", 50, "--", "sh", "-c", script)
+    assert [hold["credits"] for hold in json.loads(done.stdout)] == [10]
+    deadline = time.monotonic() + 2
+    while holds() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert holds() == {}

@@ -1,0 +1,381 @@
+"""Ledgers that somebody or something has damaged: each verb answers with what it promises, or LedgerUnavailable, and nothing else.
+
+test_damage.py COUNT [SEED]     as many damaged files as one likes, each told when it raises anything else
+"""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+import sqlite3
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import datetime, timezone
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ledger_world import AnyLedger, Backend, Server, new_owner
+
+from creditguard.errors import LedgerUnavailable
+from creditguard.ledgers.postgres import PostgresLedger
+from creditguard.ledgers.sqlite import SqliteLedger
+from creditguard.process.identity import this_process
+from creditguard.rules.ports import Ledger
+from creditguard.rules.values import Balance, Grant, Hold, LiveHold, Mark, Owner, Reading
+
+READING = Reading(Balance(Decimal("99.5"), "credits", datetime(2026, 1, 1, tzinfo=timezone.utc), "r", "s"), Mark(5, 4))
+OWNERS = [new_owner(), new_owner(), this_process()]
+
+
+def fill(ledger: Ledger, runs: int) -> None:
+    """Something of everything that a ledger keeps."""
+    for number in range(runs):
+        hold = Hold(f"run-{number}", "ab"[number % 2], 10**7 + number, f"job-{number % 3}", {"n": number}, 10**9)
+        assert ledger.reserve(hold, OWNERS[number % 3], available=None, mark=None).admitted
+        if number % 4 == 0:
+            ledger.shrink(hold.id, 10**6)
+        if number % 3 == 0:
+            ledger.settle(hold.id, hold.account, {"run_id": hold.id, "job": hold.job, "outcome": "succeeded"})
+        if number % 7 == 0:
+            ledger.release(f"never-{number}")
+    for account in "ab":
+        ledger.publish(account, READING)
+
+
+def verbs(new: str) -> list[Callable[[Ledger], object]]:
+    """Each verb, held against the types that it promises; `new` is the name of a run."""
+
+    def mark(ledger: Ledger) -> None:
+        is_mark(ledger.mark("a"))
+
+    def reserve(ledger: Ledger) -> None:
+        is_grant(ledger.reserve(Hold(new, "a", 5, "job", {}, 7), OWNERS[2], available=10**12, mark=Mark()))
+
+    def extend(ledger: Ledger) -> None:
+        is_grant(ledger.extend("run-1", 5, available=10**12, mark=None))
+
+    def shrink(ledger: Ledger) -> None:
+        assert ledger.shrink("run-2", 7) is None  # type: ignore[func-returns-value]
+
+    def renew(ledger: Ledger) -> None:
+        lost = ledger.renew(OWNERS[0], ["run-1", "run-4", "never"])
+        assert isinstance(lost, frozenset)
+        assert all(isinstance(run, str) for run in lost)
+
+    def sweep(ledger: Ledger) -> None:
+        are_live(ledger.sweep("b"))
+
+    def settle(ledger: Ledger) -> None:
+        ledger.settle("run-5", "a", {"job": "job", "run_id": "run-5"})
+
+    def release(ledger: Ledger) -> None:
+        assert ledger.release("run-7") in (True, False)
+
+    def set_lagging(ledger: Ledger) -> None:
+        ledger.set_lagging("a", lagging=True)
+
+    def holds(ledger: Ledger) -> None:
+        are_live(ledger.holds())
+
+    def history(ledger: Ledger) -> None:
+        are_reports(ledger.history(limit=1000))
+        are_reports(ledger.history(job="job-1", account="a"))
+
+    def runs(ledger: Ledger) -> None:
+        are_reports(ledger.runs(job="job-1"))
+
+    def recent(ledger: Ledger) -> None:
+        reading = ledger.recent("a", max_age=1e6, claim=5)
+        if isinstance(reading, bool):
+            return
+        assert reading.balance.amount.is_finite()
+        assert all(isinstance(word, str) for word in (reading.balance.unit, reading.balance.source))
+        assert reading.balance.read_at.tzinfo
+        if reading.mark:
+            is_mark(reading.mark)
+
+    def publish(ledger: Ledger) -> None:
+        ledger.publish("a", READING)
+
+    return [
+        mark, holds, history, runs, recent, renew, reserve, extend, shrink, set_lagging, release, sweep, settle, publish
+    ]  # fmt: skip
+
+
+def is_mark(mark: Mark) -> None:
+    assert [type(each) for each in mark] == [int, int, int, int, bool]
+    assert 0 <= mark.released <= mark.admitted
+    assert 0 <= mark.ended <= mark.started
+
+
+def is_grant(grant: Grant) -> None:
+    assert [type(each) for each in grant] == [bool, int, bool]
+    assert grant.held_by_others >= 0
+
+
+def are_live(found: Any) -> None:
+    for live in found:
+        assert isinstance(live, LiveHold)
+        hold, owner = live.hold, live.owner
+        assert [type(each) for each in (hold.id, hold.account, hold.amount, hold.job)] == [str, str, int, str]
+        assert isinstance(hold.labels, dict)
+        assert type(live.budget) is int
+        assert hold.balance is None or type(hold.balance) is int
+        assert isinstance(owner, Owner)
+        assert [type(each) for each in (owner.id, owner.host, owner.boot, owner.pid, owner.started)] == [
+            str, str, str, int, str
+        ]  # fmt: skip
+        assert live.since.tzinfo
+        assert live.lease_ends.tzinfo
+
+
+def are_reports(found: Any) -> None:
+    for report in found:
+        assert isinstance(report, dict)
+        datetime.fromisoformat(report["finished_at"])
+
+
+def ask_all(ledger: AnyLedger) -> int:
+    """Ask everything; how often the answer was LedgerUnavailable."""
+    refused = []
+    for verb in verbs("new"):
+        try:
+            verb(ledger)
+        except LedgerUnavailable as error:
+            refused.append(error)
+    ledger.close()
+    assert not any("\n" in error.message or error.__cause__ for error in refused)
+    assert all(error.__suppress_context__ or error.__context__ is None for error in refused)
+    return len(refused)
+
+
+# Files.
+
+
+def damage(file: Path, dice: random.Random) -> str:
+    """Damage a file in one of many ways; which."""
+    content = bytearray(file.read_bytes())
+    size, page = len(content), 1024
+    kind = dice.choice(["bits", "bytes", "cut", "page", "zero", "swap", "header", "text"])
+    at = dice.randrange(size)
+    start = at // page * page
+    if kind == "bits":
+        for _ in range(dice.choice([1, 10, 100])):
+            content[dice.randrange(size)] ^= 1 << dice.randrange(8)
+    elif kind == "bytes":
+        content[at : at + dice.choice([1, 4, 50])] = dice.randbytes(dice.choice([1, 4, 50]))
+    elif kind == "cut":
+        del content[at:]
+    elif kind == "page":
+        content[start : start + page] = dice.randbytes(page)
+    elif kind == "zero":
+        content[start : start + page] = bytes(page)
+    elif kind == "swap":
+        other = dice.randrange(size) // page * page
+        content[start : start + page], content[other : other + page] = (
+            content[other : other + page],
+            content[start : start + page],
+        )
+    elif kind == "header":
+        content[dice.randrange(min(size, 100))] = dice.randrange(256)
+    else:  # one of the texts within, so that the file is sound and its rows are not
+        for _ in range(20):
+            letter = dice.randrange(size)
+            if chr(content[letter]).isalnum() or chr(content[letter]) in '{}":,-.':
+                content[letter] = dice.choice(b'\xff\x00{}":,-.e9Z\x80')
+    file.write_bytes(content)
+    return f"{kind} at {at}"
+
+
+def damaged(template: Path, place: Path, dice: random.Random) -> str:
+    """A copy of the ledger, its log included, with something damaged in it."""
+    shutil.rmtree(place, ignore_errors=True)
+    shutil.copytree(template, place)
+    victims = [place / "ledger.db", place / "ledger.db", place / "ledger.db-wal"]
+    victim = dice.choice([each for each in victims if each.exists() and each.stat().st_size])
+    return f"{victim.name}: {damage(victim, dice)}"
+
+
+def make_template(folder: Path) -> Path:
+    """A ledger as a process that was killed leaves it: part of it in the file, part in its log."""
+    ledger = SqliteLedger(str(folder / "used/ledger.db"))
+    fill(ledger, 150)
+    with ledger._reading as sql:
+        sql.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+    fill_more = [Hold(f"late-{number}", "a", 5, "job", {"x": "y"}, 3) for number in range(20)]
+    for hold in fill_more:
+        ledger.reserve(hold, OWNERS[0], available=None, mark=None)
+    shutil.copytree(folder / "used", folder / "template")
+    (folder / "template/ledger.db-shm").unlink()
+    ledger.close()
+    return folder / "template"
+
+
+@pytest.fixture(scope="module")
+def template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return make_template(tmp_path_factory.mktemp("damage"))
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_damaged_file_raises_nothing_else(template: Path, tmp_path: Path, seed: int) -> None:
+    dice = random.Random(seed)
+    for _ in range(4):
+        damaged(template, tmp_path / "copy", dice)
+        ask_all(SqliteLedger(str(tmp_path / "copy/ledger.db"), wait=0.5))
+
+
+# Rows.
+
+ODD = [
+    None,
+    2.5,
+    b"\xff\xfe",
+    -(2**63),
+    2**63 - 1,
+    float("inf"),
+    "x",
+    "",
+    "NaN",
+    "-1",
+    "1e999",
+    "[1]",
+    "null",
+    '{"a":',
+    '{"amount": "NaN"}',
+    "\U0001f600",
+    "9" * 5000,
+    "[" * 5000,
+]
+
+
+def columns(schema: str) -> Iterator[tuple[str, str]]:
+    """The tables and columns of the present schema, without keys."""
+    with closing(sqlite3.connect(schema)) as sql:
+        for (table,) in sql.execute("SELECT name FROM sqlite_master WHERE type = 'table'").fetchall():
+            for _, name, *_ in sql.execute(f"PRAGMA table_info({table})").fetchall():
+                yield table, name
+
+
+def test_a_row_that_is_not_what_we_write_raises_nothing_else(template: Path, tmp_path: Path) -> None:
+    dice = random.Random(1)
+    refused = 0
+    for table, column in columns(str(template / "ledger.db")):
+        for odd in dice.sample(ODD, 4):
+            place = tmp_path / "copy"
+            shutil.rmtree(place, ignore_errors=True)
+            shutil.copytree(template, place)
+            with closing(sqlite3.connect(place / "ledger.db")) as sql, sql:
+                try:
+                    sql.execute(f"UPDATE {table} SET {column} = ? WHERE rowid % 2", (odd,))
+                except sqlite3.OperationalError:  # no rowid
+                    sql.execute(f"UPDATE OR IGNORE {table} SET {column} = ?", (odd,))
+                except sqlite3.IntegrityError:
+                    continue
+            refused += ask_all(SqliteLedger(str(tmp_path / "copy/ledger.db"), wait=0.5)) > 0
+    assert refused > 20
+
+
+ROWS = [
+    "UPDATE creditguard.accounts SET admitted = 'NaN'",
+    "UPDATE creditguard.accounts SET released = 'NaN'",
+    "UPDATE creditguard.accounts SET admitted = 'Infinity'",
+    "UPDATE creditguard.accounts SET released = admitted + 1",
+    "UPDATE creditguard.accounts SET released = -1",
+    "UPDATE creditguard.accounts SET admitted = 0.5",
+    "UPDATE creditguard.accounts SET started = -1",
+    "UPDATE creditguard.accounts SET reading = '[]'",
+    "UPDATE creditguard.accounts SET reading = 'x'",
+    """UPDATE creditguard.accounts SET reading = '{"amount": "NaN", "unit": 1, "read_at": "2026", "mark": [1]}'""",
+    "UPDATE creditguard.accounts SET published_at = 'infinity', claim_ends = 'infinity'",
+    "UPDATE creditguard.accounts SET published_at = '294000-01-01'",
+    "UPDATE creditguard.owners SET lease_ends = 'infinity'",
+    "UPDATE creditguard.owners SET lease_ends = '-infinity'",
+    "UPDATE creditguard.owners SET lease_ends = '290000-01-01', ttl = 'NaN'",
+    "UPDATE creditguard.owners SET ttl = 1e300",
+    "UPDATE creditguard.owners SET pid = -1, boot = '', started = 'x'",
+    "UPDATE creditguard.owners SET lapses = 2147483647",
+    "UPDATE creditguard.holds SET labels = 'x'",
+    "UPDATE creditguard.holds SET labels = '[1]'",
+    "UPDATE creditguard.holds SET labels = repeat('[', 100000)",
+    "UPDATE creditguard.holds SET since = 'infinity'",
+    "UPDATE creditguard.holds SET amount = -1",
+    "UPDATE creditguard.holds SET amount = 9223372036854775807, budget = 9223372036854775807",
+    "UPDATE creditguard.holds SET balance = 'NaN'",
+    "UPDATE creditguard.history SET report = 'x'",
+    "UPDATE creditguard.history SET report = '[]'",
+    "UPDATE creditguard.history SET report = repeat('9', 10000)",
+    "UPDATE creditguard.history SET finished_at = 'infinity'",
+    "UPDATE creditguard.history SET finished_at = '-infinity'",
+    "UPDATE creditguard.meta SET value = 'x'",
+    "DELETE FROM creditguard.meta",
+    "UPDATE creditguard.clocks SET ahead = 'NaN'",
+    "UPDATE creditguard.clocks SET ahead = 1e308, since = 'infinity'",
+    "ALTER TABLE creditguard.holds DROP COLUMN labels",
+    "ALTER TABLE creditguard.accounts ALTER COLUMN started TYPE text",
+    "DROP TABLE creditguard.history",
+    "DROP FUNCTION creditguard.steady",
+    "CREATE OR REPLACE FUNCTION creditguard.clock() RETURNS timestamptz LANGUAGE sql AS 'SELECT NULL::timestamptz'",
+]
+
+
+@pytest.mark.parametrize("damage", ROWS)
+def test_a_row_of_a_server_that_is_not_what_we_write_raises_nothing_else(empty_server: Server, damage: str) -> None:
+    ledger = PostgresLedger(empty_server.url)
+    fill(ledger, 12)
+    ledger.close()
+    empty_server.execute(damage.replace("%", "%%"))
+    ask_all(PostgresLedger(empty_server.url))
+
+
+def test_totals_that_contradict_each_other_admit_nobody(backend: Backend) -> None:
+    """A comparison with NaN is true on a server, and more released than admitted would be room for everybody."""
+    schema = "" if backend.kind == "sqlite" else "creditguard."
+    ledger = backend.client()
+    for number, odd in enumerate(["'NaN'", "'-5'", "'x'"] if not schema else ["'NaN'", "-5"]):
+        account = f"account-{number}"
+        ledger.reserve(Hold(account, account, 100, "job"), OWNERS[0], available=None, mark=None)
+        statement = f"UPDATE {schema}accounts SET admitted = {odd} WHERE account = '{account}'"
+        if schema:
+            PostgresServer(backend.url).execute(statement)
+        else:
+            with closing(sqlite3.connect(backend.url.removeprefix("sqlite:///"))) as sql, sql:
+                sql.execute(statement)
+        with pytest.raises(LedgerUnavailable):
+            ledger.reserve(Hold("new", account, 10, "job"), OWNERS[0], available=100, mark=None)
+
+
+class PostgresServer:
+    """One statement, by whoever."""
+
+    def __init__(self, url: str) -> None:
+        self.url = url
+
+    def execute(self, statement: str) -> None:
+        import psycopg
+
+        with psycopg.connect(self.url, autocommit=True) as connection:
+            connection.execute(statement.encode())
+
+
+def main(count: str, seed: str = "0") -> None:
+    import tempfile
+    import traceback
+
+    with tempfile.TemporaryDirectory() as folder:
+        template, dice, wrong, hit = make_template(Path(folder)), random.Random(int(seed)), 0, 0
+        for number in range(int(count)):
+            what = damaged(template, Path(folder) / "copy", dice)
+            try:
+                hit += ask_all(SqliteLedger(f"{folder}/copy/ledger.db", wait=0.5)) > 0
+            except Exception:
+                wrong += 1
+                print(number, what, traceback.format_exc(limit=-3), flush=True)
+    print(json.dumps({"files": int(count), "unavailable": hit, "wrong": wrong}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
