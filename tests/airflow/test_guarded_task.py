@@ -200,12 +200,13 @@ def test_the_button_leads_to_the_report(airflow, gateway) -> None:
         assert link.path == "/dags/decorated/grid"
         assert (query["dag_run_id"], query["tab"]) == (result.run_id, "xcom")
     task = airflow.dag("decorated").get_task("enrich")
-    assert "Credit report" in task.extra_links
+    assert [button.name for button in task.operator_extra_links] == ["Credit report"]
 
 
 def test_the_credits_are_a_facet_for_openlineage(airflow, gateway) -> None:
     pytest.importorskip("airflow.providers.openlineage")
     from airflow.providers.openlineage.extractors.manager import ExtractorManager
+    from airflow.utils.state import TaskInstanceState
 
     from creditguard.airflow.decorators import CreditGuardOperator
 
@@ -217,7 +218,7 @@ def test_the_credits_are_a_facet_for_openlineage(airflow, gateway) -> None:
     ti = SimpleNamespace(xcom_push=lambda key, value: pushed.update({key: value}))
     operator._run({"ti": ti})
     run = SimpleNamespace(run_id="run")
-    found = ExtractorManager().extract_metadata(run, operator, complete=True, task_instance=ti)
+    found = ExtractorManager().extract_metadata(run, operator, TaskInstanceState.SUCCESS, task_instance=ti)
     facet = found.run_facets["creditguard"]
     assert (facet.job, facet.budget, facet.credits_consumed, facet.basis) == ("enrich", 5, 2, "recorded")
     assert facet.guard_run_id == pushed["credit_report"]["run_id"]

@@ -311,7 +311,7 @@ def test_sensors_wait_without_a_slot_and_are_released_by_a_top_up(airflow: Stand
 def test_events_are_fields_of_the_log_and_keys_are_masked_in_it(airflow: Standalone, pools) -> None:
     run = airflow.trigger("with_block", budget=50)
     assert run.ended() == "success"
-    admitted, finished = run.events("enrich")
+    admitted, *_, finished = run.events("enrich")
     assert admitted["event_name"] == "creditguard.admitted"
     assert admitted["event"] == "with_block.enrich: admitted, 50 of 100 credits held"
     assert admitted["balance_before"] == 100
