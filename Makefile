@@ -58,13 +58,13 @@ test-prefect: .venv-prefect/.installed ## Prefect itself: flows, tasks, gates, c
 .venv-airflow/.installed: $(VENV)/.package
 	$(BIN)/python -m pip install -q uv
 	$(BIN)/uv venv -q --clear --python $(BIN)/python .venv-airflow
-	$(BIN)/uv pip install -q --python .venv-airflow/bin/python 'apache-airflow==3.3.2' pytest pytest-timeout jsonschema -e .
+	$(BIN)/uv pip install -q --python .venv-airflow/bin/python 'apache-airflow==3.3.2' apache-airflow-providers-openlineage pytest pytest-timeout jsonschema -e '.[airflow]'
 	@touch $@
 
 .venv-airflow2/.installed: $(VENV)/.package
 	$(BIN)/python -m pip install -q uv
 	$(BIN)/uv venv -q --clear --python $(BIN)/python .venv-airflow2
-	$(BIN)/uv pip install -q --python .venv-airflow2/bin/python 'apache-airflow==2.11.2' apache-airflow-providers-standard pytest pytest-timeout jsonschema -e .
+	$(BIN)/uv pip install -q --python .venv-airflow2/bin/python 'apache-airflow==2.11.2' pytest pytest-timeout jsonschema -e '.[airflow]'
 	@touch $@
 
 AIRFLOW_ARGS := -q -o filterwarnings=default --ignore tests/airflow/test_standalone.py tests/airflow
@@ -77,6 +77,22 @@ test-airflow2: .venv-airflow2/.installed ## The same on Airflow 2.11
 
 test-airflow-standalone: .venv-airflow/.installed ## Airflow's real scheduler, triggerer and executor: kills, deferral, log files
 	timeout -k 30 900 .venv-airflow/bin/python -m pytest -q -o filterwarnings=default tests/airflow/test_standalone.py $(TEST_ARGS)
+
+# Each with nothing newer than its own release: the providers that its constraints allow.
+AIRFLOWS := 2.11.2/2026-03-15 3.1.8/2026-03-15 3.2.2/2026-06-01 3.3.2/2026-09-20
+MATRIX := $(foreach each,$(AIRFLOWS),.venv-airflow-$(subst /,-of-,$(each)))
+
+$(MATRIX:=/.installed): .venv-airflow-%/.installed: $(VENV)/.package
+	$(BIN)/python -m pip install -q uv
+	$(BIN)/uv venv -q --clear --python $(BIN)/python .venv-airflow-$*
+	$(BIN)/uv pip install -q --python .venv-airflow-$*/bin/python --exclude-newer $(lastword $(subst -of-, ,$*)) \
+		'apache-airflow==$(firstword $(subst -of-, ,$*))' pytest pytest-timeout jsonschema -e '.[airflow]'
+	@touch $@
+
+test-airflow-matrix: $(MATRIX:=/.installed) ## The same on each Airflow that is supported, with the providers of its time
+	@for each in $(MATRIX); do \
+		echo $$each; timeout -k 10 900 $$each/bin/python -m pytest $(AIRFLOW_ARGS) $(TEST_ARGS) || exit 1; \
+	done
 
 lint: $(VENV)/.installed ## Lint, format and import contracts
 	$(BIN)/ruff check .
@@ -105,4 +121,4 @@ check: lint types coverage test-stress test-prefect test-airflow test-airflow2 #
 clean: ## Remove what was installed and built
 	rm -rf $(VENV) .venv-* build dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 
-.PHONY: help install demo test test-stress test-prefect test-airflow test-airflow2 test-airflow-standalone lint types coverage bench shell-files check clean
+.PHONY: help install demo test test-stress test-prefect test-airflow test-airflow2 test-airflow-standalone test-airflow-matrix lint types coverage bench shell-files check clean

@@ -100,6 +100,7 @@ class CreditGuardOperator(DecoratedOperator, PythonOperator, CreditOperator):
     def _run(self, context: Any) -> PokeReturnValue:
         """Run the function, guarded. Not done: refused for now, and to be tried again."""
         from creditguard.airflow._guard import TaskGuard
+        from creditguard.airflow.preflight import passes_by_itself
 
         waits = self.on_short == "reschedule"
         sink = self._sink({REFUSED: _LEVELS.get(self.on_short, "error")}, waiting=waits)
@@ -114,21 +115,23 @@ class CreditGuardOperator(DecoratedOperator, PythonOperator, CreditOperator):
             refusal = error
         finally:
             self._leave_report(guard, context)
-        return self._short(refusal, guard)
-
-    def _short(self, refusal: CreditGuardError, guard: TaskGuard) -> PokeReturnValue:
-        from creditguard.airflow.preflight import passes_by_itself
-
-        if self.on_short == "reschedule" and passes_by_itself(refusal):
+        if waits and passes_by_itself(refusal):
             assert guard.run is not None  # noqa: S101 - it was refused
             self._answer = {"reason": str(refusal)}
             self._ask_again_for(guard.run.report)
             return PokeReturnValue(is_done=False)
-        if self.on_short == "skip" and isinstance(refusal, InsufficientCredits):
-            raise AirflowSkipException(str(refusal))
-        if self.on_short == "retry" and isinstance(refusal, InsufficientCredits):
-            raise InsufficientCredits(*refusal.args)  # without what keeps Airflow from trying again
-        raise refusal.with_traceback(None)
+        raise self._instead_of(refusal).with_traceback(None)
+
+    def _instead_of(self, refusal: CreditGuardError) -> Exception:
+        """What Airflow is to see of a refusal."""
+        if not isinstance(refusal, InsufficientCredits):
+            return refusal
+        if self.on_short == "skip":
+            skip: Exception = AirflowSkipException(str(refusal))
+            return skip
+        if self.on_short == "retry":
+            return InsufficientCredits(*refusal.args)  # without what keeps Airflow from trying again
+        return refusal
 
     def on_kill(self) -> None:
         """Settle: the exit reading, within two seconds, and the hold given back."""

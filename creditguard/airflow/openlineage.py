@@ -10,7 +10,7 @@ from openlineage.client.generated.base import RunFacet
 
 
 @attr.define
-class CreditsRunFacet(RunFacet):  # type: ignore[misc,unused-ignore]
+class CreditsRunFacet(RunFacet):
     """What a guarded task may have consumed and has; the words are those of the report."""
 
     guard_run_id: str

@@ -18,6 +18,7 @@ class TaskSink(HostSink):
     """
 
     def __init__(self, levels: Mapping[str, Level] | None = None) -> None:
+        super().__init__()
         self._levels = levels or {}
 
     def emit(self, event: Event) -> None:

@@ -200,12 +200,13 @@ def test_the_button_leads_to_the_report(airflow, gateway) -> None:
         assert link.path == "/dags/decorated/grid"
         assert (query["dag_run_id"], query["tab"]) == (result.run_id, "xcom")
     task = airflow.dag("decorated").get_task("enrich")
-    assert "Credit report" in task.extra_links
+    assert [button.name for button in task.operator_extra_links] == ["Credit report"]
 
 
 def test_the_credits_are_a_facet_for_openlineage(airflow, gateway) -> None:
     pytest.importorskip("airflow.providers.openlineage")
     from airflow.providers.openlineage.extractors.manager import ExtractorManager
+    from airflow.utils.state import TaskInstanceState
 
     from creditguard.airflow.decorators import CreditGuardOperator
 
@@ -217,7 +218,7 @@ def test_the_credits_are_a_facet_for_openlineage(airflow, gateway) -> None:
     ti = SimpleNamespace(xcom_push=lambda key, value: pushed.update({key: value}))
     operator._run({"ti": ti})
     run = SimpleNamespace(run_id="run")
-    found = ExtractorManager().extract_metadata(run, operator, complete=True, task_instance=ti)
+    found = ExtractorManager().extract_metadata(run, operator, TaskInstanceState.SUCCESS, task_instance=ti)
     facet = found.run_facets["creditguard"]
     assert (facet.job, facet.budget, facet.credits_consumed, facet.basis) == ("enrich", 5, 2, "recorded")
     assert facet.guard_run_id == pushed["credit_report"]["run_id"]
@@ -230,3 +231,12 @@ def test_the_example(airflow, gateway) -> None:
     reports = result.xcoms("credit_report", "enrich").values()
     assert [report["budget"] for report in reports] == [10, 10, 10]
     assert [report["credits_consumed"] for report in reports] == [5, 5, 5]
+
+
+def test_the_example_whose_batches_take_turns(airflow, gateway) -> None:
+    result = airflow.run("credit_queue")
+    assert result.state == "success"
+    reports = result.xcoms("credit_report", "draw").values()
+    assert [report["credits_consumed"] for report in reports] == [1, 1, 1, 1]
+    gateway.set_credits(44)
+    assert airflow.run("credit_queue").state_of("one_fits") == "skipped"

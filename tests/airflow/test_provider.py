@@ -35,6 +35,20 @@ def test_the_provider_info_fits_airflows_schema(airflow) -> None:
     jsonschema.validate(get_provider_info(), schema)
 
 
+def test_the_plugin_serves_one_page_and_nothing_else(airflow) -> None:
+    import httpx
+
+    from creditguard.airflow.plugin import page
+
+    async def answers() -> list[int]:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(page), base_url="http://airflow") as browser:
+            return [
+                (await browser.get(path)).status_code for path in ("/creditguard/report?dag_id=a", "/creditguard/x")
+            ]
+
+    assert asyncio.run(answers()) == [200, 404]
+
+
 def test_every_name_loads() -> None:
     import creditguard.airflow
 

@@ -44,6 +44,7 @@ class Standalone:
             "AIRFLOW_HOME": str(home),
             "AIRFLOW__CORE__DAGS_FOLDER": str(home / "dags"),
             "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+            "AIRFLOW__CORE__TEST_CONNECTION": "Enabled",
             "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
             "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
             "AIRFLOW__CORE__PARALLELISM": "6",
@@ -310,7 +311,7 @@ def test_sensors_wait_without_a_slot_and_are_released_by_a_top_up(airflow: Stand
 def test_events_are_fields_of_the_log_and_keys_are_masked_in_it(airflow: Standalone, pools) -> None:
     run = airflow.trigger("with_block", budget=50)
     assert run.ended() == "success"
-    admitted, finished = run.events("enrich")
+    admitted, *_, finished = run.events("enrich")
     assert admitted["event_name"] == "creditguard.admitted"
     assert admitted["event"] == "with_block.enrich: admitted, 50 of 100 credits held"
     assert admitted["balance_before"] == 100
@@ -329,6 +330,33 @@ def test_events_are_fields_of_the_log_and_keys_are_masked_in_it(airflow: Standal
         line["event"] for line in run.log("enrich") if "key is" in line["event"] or "in the run" in line["event"]
     ]
     assert printed == ["the key is ***", "and in the run ***"]
+
+
+def test_the_button_opens_the_report_for_whoever_may_read_the_tasks_xcoms(airflow: Standalone) -> None:
+    run = airflow.trigger("decorated", budget=50)
+    assert run.ended() == "success"
+    link = airflow.get(f"{run._path}/taskInstances/enrich/links")["extra_links"]["Credit report"]
+    token = airflow._client.headers["Authorization"].partition(" ")[2]
+    report = (
+        f"{airflow.url}/api/v2/{run._path}/taskInstances/enrich/xcomEntries/credit_report?deserialize=true&map_index=-1"
+    )
+    with httpx.Client(trust_env=False, timeout=30, cookies={"_token": token}) as browser:
+        page = browser.get(link)
+        assert page.status_code == 200
+        assert "xcomEntries/credit_report" in page.text
+        assert run.run_id not in page.text  # there is nothing in it; the reader's browser asks Airflow
+        assert browser.get(report).json()["value"]["sentence"].startswith("enrich: consumed 3 of 50 credits")
+    assert httpx.get(report, trust_env=False).status_code == 401
+
+
+def test_the_connection_can_be_tried_from_airflows_form(airflow: Standalone, pools) -> None:
+    """As the page of 3.3 sends it: port 0 and extra "{}" for what its form does not show."""
+    gateway, _ = pools
+    empty = {"login": "", "schema": "", "description": "", "port": 0, "extra": "{}"}
+    form = {"connection_id": "form", "conn_type": "apimall", "host": gateway.url, "password": gateway.key, **empty}
+    answer = airflow._client.post("/api/v2/connections/test", json=form).json()
+    assert answer["status"] is True
+    assert answer["message"].endswith("credits left")
 
 
 def test_the_keys_are_nowhere(airflow: Standalone, pools) -> None:

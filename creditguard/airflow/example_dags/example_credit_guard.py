@@ -27,7 +27,7 @@ def call_the_api(row: int) -> dict[str, int]:
     params={"rows_per_batch": 5, "batches": 3},
     default_args={"retries": 2, "retry_delay": timedelta(seconds=30)},
 )
-def nightly_enrich():
+def nightly_enrich() -> None:
     """Three batches, each of which declares what it may spend."""
     funded = CreditBalanceSensor(
         task_id="funded",
@@ -38,7 +38,7 @@ def nightly_enrich():
     )
 
     @task
-    def batches(params: dict | None = None) -> list[list[int]]:
+    def batches(params: dict[str, int]) -> list[list[int]]:
         size = params["rows_per_batch"]
         return [list(range(size * number, size * (number + 1))) for number in range(params["batches"])]
 

@@ -1,0 +1,1 @@
+"""DAGs to copy into a DAGs folder; the tests run them."""
