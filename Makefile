@@ -53,7 +53,7 @@ test-stress: $(VENV)/.installed ## The ledgers under fire: processes killed at r
 	@touch $@
 
 test-prefect: .venv-prefect/.installed ## Prefect itself: flows, tasks, gates, cancellation, the block
-	timeout -k 10 600 .venv-prefect/bin/python -m pytest -q tests/prefect $(TEST_ARGS)
+	timeout -k 10 900 .venv-prefect/bin/python -m pytest -q tests/prefect $(TEST_ARGS)
 
 .venv-airflow/.installed: $(VENV)/.package
 	$(BIN)/python -m pip install -q uv

@@ -284,7 +284,9 @@ class _Laid:
 def _refuse_what_is_no_function(function: object) -> None:
     """Tell the mistakes that would otherwise show only when money is gone: a guard around a task object runs when the task is
     *defined* or sent, or never, and one around a class or a classmethod object guards nothing."""
-    if isinstance(function, (FunctionType, MethodType, BuiltinFunctionType, functools.partial)):
+    while isinstance(function, functools.partial):
+        function = function.func
+    if isinstance(function, (FunctionType, MethodType, BuiltinFunctionType)):
         return
     engine_of = type(function).__module__.partition(".")[0]
     if isinstance(function, type) or not callable(function):

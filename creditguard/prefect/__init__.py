@@ -40,14 +40,35 @@ _HOMES = {
 }
 
 
+_OLDEST = 3, 4
+
+
 def __getattr__(name: str) -> object:
     if name not in _HOMES:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from importlib import import_module  # cheap: importlib is loaded in every interpreter
 
+    if _HOMES[name] != "states":
+        _check_prefect()
     value: object = getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
     globals()[name] = value
     return value
+
+
+def _check_prefect() -> None:
+    """Raise ConfigurationError, when a flow is loaded and not when it has begun, where Prefect is missing or too old."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    try:
+        installed = version("prefect")
+    except PackageNotFoundError:
+        installed = "none"
+    if installed == "none" or tuple(map(int, installed.split(".")[:2])) < _OLDEST:
+        from creditguard.errors import ConfigurationError
+
+        needed = ".".join(map(str, _OLDEST))
+        message = f"creditguard.prefect needs Prefect {needed} or later, and {installed} is installed: pip install 'creditguard[prefect]'"
+        raise ConfigurationError(message, "prefect")
 
 
 def __dir__() -> list[str]:

@@ -78,14 +78,14 @@ class PrefectHost(Host):
 
     def ended(self, run: Run) -> None:
         """Leave the report as an artifact, once."""
-        if self._take():
+        if self._take(run):
             publish(report_page(run.report, run._life.admission.refusal))
             if self._bar and run._life.is_admitted:
                 self._bar.show(_spent(run))
 
     async def aended(self, run: Run) -> None:
         """As `ended`, without blocking the event loop."""
-        if self._take():
+        if self._take(run):
             await apublish(report_page(run.report, run._life.admission.refusal))
             if self._bar and run._life.is_admitted:
                 import anyio
@@ -96,7 +96,8 @@ class PrefectHost(Host):
         """As `ended`, from any thread."""
         self._context.copy().run(self.ended, run)
 
-    def _take(self) -> bool:
+    def _take(self, run: Run) -> bool:
+        kills.forget(run)
         try:
             return self._reports.pop()
         except IndexError:

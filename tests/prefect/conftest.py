@@ -37,12 +37,7 @@ else:
         warnings.simplefilter("ignore")
         import prefect.testing.utilities
     import httpx
-    from prefect.settings import (
-        PREFECT_API_URL,
-        PREFECT_FLOWS_HEARTBEAT_FREQUENCY,
-        PREFECT_SERVER_DATABASE_CONNECTION_URL,
-        temporary_settings,
-    )
+    from prefect.settings import PREFECT_API_URL, PREFECT_SERVER_DATABASE_CONNECTION_URL, temporary_settings
 
     from creditguard.sandbox import Gateway
 
@@ -155,7 +150,8 @@ class Api:
 @pytest.fixture(scope="session")
 def api() -> Iterator[Api]:
     # A sync flow with heartbeats takes a second to end.
-    quick = temporary_settings({PREFECT_FLOWS_HEARTBEAT_FREQUENCY: None})
+    heartbeats = getattr(prefect.settings, "PREFECT_FLOWS_HEARTBEAT_FREQUENCY", None)  # since 3.6
+    quick = temporary_settings({heartbeats: None} if heartbeats else {})
     with quick, prefect.testing.utilities.prefect_test_harness(server_startup_timeout=120):
         api = Api(PREFECT_API_URL.value())
         yield api

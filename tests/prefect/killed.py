@@ -9,6 +9,7 @@ import time
 
 from prefect import flow, task
 from prefect.runtime import flow_run
+from prefect.task_runners import ProcessPoolTaskRunner
 
 from creditguard import current_run
 from creditguard.prefect import guard
@@ -17,7 +18,7 @@ SECONDS = float(os.environ["KILLED_AFTER"])
 
 
 def begun() -> None:
-    print(flow_run.id, flush=True)
+    os.write(1, f"{flow_run.id}\n".encode())  # in one piece, whichever thread writes it
 
 
 @task
@@ -55,37 +56,40 @@ def submitted_task() -> None:
 
 @task
 @guard("mapped", budget=20)
-def mapped(number: int) -> None:
+def spend(number: int) -> None:
     current_run().record(number)
     begun()
     time.sleep(SECONDS)
 
 
 @flow
-def mapped_tasks() -> None:
-    mapped.map([1, 2, 3]).wait()
+def mapped() -> None:
+    spend.map([1, 2, 3]).wait()
 
 
 @flow
-async def mapped_tasks_async() -> None:
-    mapped.map([1, 2, 3]).wait()
+def abandoned() -> None:
+    spend.map([1, 2, 3])
+    time.sleep(1)  # so that all of them have begun
+
 
 
 @flow
-async def mapped_tasks_async2() -> None:
-    mapped.map([1, 2, 3])
+async def mapped_async() -> None:
+    spend.map([1, 2, 3])
     await asyncio.sleep(SECONDS)
+
+
+@flow(task_runner=ProcessPoolTaskRunner(max_workers=3))
+def processes() -> None:
+    spend.map([1, 2, 3]).wait()
 
 
 if __name__ == "__main__":
     kind = sys.argv[1]
-    if kind == "async-flow":
-        asyncio.run(async_flow())
-    elif kind == "am":
-        asyncio.run(mapped_tasks_async())
-    elif kind == "am2":
-        asyncio.run(mapped_tasks_async2())
-    elif kind == "deployment":
+    if kind == "deployment":
         sync_flow.serve(name="every-night")
+    elif kind in {"async_flow", "mapped_async"}:
+        asyncio.run(globals()[kind]())
     else:
-        {"flow": sync_flow, "task": called_task, "submitted": submitted_task, "mapped": mapped_tasks}[kind]()
+        globals()[kind]()

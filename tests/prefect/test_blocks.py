@@ -8,11 +8,12 @@ import subprocess
 import sys
 
 import pytest
-from prefect import flow
+from prefect import flow, task
+from prefect.blocks.abstract import CredentialsBlock
 from pydantic import ValidationError
 
 from creditguard.errors import AuthenticationError, ConfigurationError
-from creditguard.prefect import ApiMallCredentials, credit_gate
+from creditguard.prefect import ApiMallCredentials, credit_gate, retry_unless_short
 
 
 @pytest.fixture
@@ -28,7 +29,15 @@ def test_prefect_registers_it(api):
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert "Successfully registered 1 block" in done.stdout
-    assert api.get("/block_types/slug/apimall-credentials")["name"] == "API Mall Credentials"
+    block_type = api.get("/block_types/slug/apimall-credentials")
+    assert block_type["name"] == "API Mall Credentials"
+    assert block_type["documentation_url"].startswith("https://www.apimall.ai/docs/")
+    assert block_type["logo_url"].endswith(".png")
+
+
+def test_it_is_a_credentials_block(credentials):
+    assert isinstance(credentials, CredentialsBlock)
+    assert credentials.get_client() is credentials.source()
 
 
 def test_its_key_is_masked(credentials, gateway):
@@ -76,11 +85,37 @@ def test_guards_and_gates(api, credentials, gateway):
     assert (artifact["table"]["account"], artifact["table"]["credits_consumed"]) == ("studio", 7)
 
 
-def test_what_cannot_be_used_is_told_on_first_use():
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"key": ""}, "key of the block is empty"),
+        ({"key": "Bearer sk-0123456789"}, "key of the block holds white space"),
+        (
+            {"key": "https://gateway.apimall.ai"},
+            "key of the block holds an address: that of the gateway belongs into base_url",
+        ),
+        ({"key": "sk-0123456789", "account": "https://gateway.apimall.ai"}, "account of the block holds an address"),
+        ({"key": "sk-0123456789", "base_url": "http://example.org"}, "base_url of the block must start with https"),
+        ({"key": "sk-0123456789", "base_url": "sk-0123456789"}, "base_url of the block"),
+    ],
+)
+def test_what_cannot_be_used_is_told_in_a_sentence_and_not_retried(fields, message):
+    block, calls = ApiMallCredentials(**fields), []
+    for use in (block.balance, block.get_client, lambda: block.guard("never", budget=1)):
+        with pytest.raises(ConfigurationError, match=message) as told:
+            use()
+        assert "sk-0123456789" not in str(told.value)
+        assert "\n" not in str(told.value)
+
+    @task(retries=2, retry_condition_fn=retry_unless_short)
+    def spend() -> None:
+        calls.append("called")
+        with block.guard("never", budget=1):
+            calls.append("started")
+
     with pytest.raises(ConfigurationError):
-        ApiMallCredentials(key="").balance()
-    with pytest.raises(ConfigurationError, match="https"):
-        ApiMallCredentials(key="sk-0123456789", base_url="http://example.org").balance()
+        flow(spend)()
+    assert calls == ["called"]
 
 
 def test_it_is_a_collection_of_prefect():

@@ -6,9 +6,11 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -18,14 +20,19 @@ from creditguard.sandbox import Gateway
 _SCRIPT = Path(__file__).with_name("killed.py")
 
 
+class Started(NamedTuple):
+    process: subprocess.Popen[str]
+    flow_run_id: str
+
+
 @pytest.fixture
-def start(api, gateway: Gateway) -> Iterator[Callable[..., tuple[subprocess.Popen[str], str]]]:
-    """Start the script, and read a line: the id of the flow run, as soon as its guarded part has begun."""
+def spawn(api, gateway: Gateway) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """Start a Python process in a group of its own, whose tasks take so many seconds."""
     started: list[subprocess.Popen[str]] = []
 
-    def start(kind: str, seconds: float = 100) -> tuple[subprocess.Popen[str], str]:
+    def spawn(*arguments: str, seconds: float = 100) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [sys.executable, str(_SCRIPT), kind],
+            [sys.executable, *arguments],
             env={**os.environ, "PREFECT_API_URL": api.url, "KILLED_AFTER": str(seconds)},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -33,17 +40,27 @@ def start(api, gateway: Gateway) -> Iterator[Callable[..., tuple[subprocess.Pope
             start_new_session=True,
         )
         started.append(process)
-        assert process.stdout is not None
-        return process, process.stdout.readline().strip()
+        return process
 
-    yield start
+    yield spawn
     for process in started:
         with suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
 
 
-@pytest.mark.parametrize("kind", ["flow", "async-flow", "task"])
+@pytest.fixture
+def start(spawn) -> Callable[..., Started]:
+    """Start the script, and read a line: the id of the flow run, as soon as its guarded part has begun."""
+
+    def start(kind: str, seconds: float = 100) -> Started:
+        process = spawn(str(_SCRIPT), kind, seconds=seconds)
+        return Started(process, process.stdout.readline().strip())
+
+    return start
+
+
+@pytest.mark.parametrize("kind", ["sync_flow", "async_flow", "called_task"])
 def test_sigterm_still_settles(api, gateway, ledger, start, kind):
     process, flow_run_id = start(kind)
     assert [each.hold.job for each in ledger.holds()] == ["killed"]
@@ -52,7 +69,7 @@ def test_sigterm_still_settles(api, gateway, ledger, start, kind):
     _, stderr = process.communicate(timeout=60)
 
     # In an async flow the signal is raised by whatever the event loop was at; asyncio may turn it into a traceback.
-    assert process.returncode == -signal.SIGTERM or (kind == "async-flow" and process.returncode == 1)
+    assert process.returncode == -signal.SIGTERM or (kind == "async_flow" and process.returncode == 1)
     assert list(ledger.holds()) == []
     (report,) = ledger.history()
     assert (report["balance_before"], report["balance_after"], report["credits_consumed"]) == (120, 112, 8)
@@ -67,12 +84,80 @@ def test_sigterm_still_settles(api, gateway, ledger, start, kind):
 
 def test_sigterm_waits_for_a_task_in_a_thread(api, gateway, ledger, start):
     """No Python program can interrupt a thread: the submitted task ends by itself, and settles then."""
-    process, _ = start("submitted", 1.5)
+    process, _ = start("submitted_task", 1.5)
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=60)
     assert list(ledger.holds()) == []
     (report,) = ledger.history()
     assert report["duration_s"] > 1.4
+
+
+@pytest.mark.parametrize("kind", ["mapped", "mapped_async"])
+def test_sigterm_settles_tasks_in_threads_that_go_on(api, gateway, ledger, start, kind):
+    """Long before the tasks end, and the process with them."""
+    process, flow_run_id = start(kind, 15)
+    api.eventually(lambda: len(ledger.holds()) == 3)
+    gateway.drain(6)
+    process.send_signal(signal.SIGTERM)
+    api.eventually(lambda: not ledger.holds(), seconds=12)
+    assert process.poll() is None
+    reports = api.eventually(lambda: len(found := api.artifacts(flow_run_id)) == 3 and found)
+    assert {(each["table"]["outcome"], each["table"]["balance_after"]) for each in reports} == {("cancelled", 114)}
+    assert sorted(each["table"]["credits_consumed"] for each in reports) == [1, 2, 3]
+
+    _, stderr = process.communicate(timeout=60)
+    assert stderr.count("creditguard.finished") == 3
+    assert len(api.artifacts(flow_run_id)) == 3  # the tasks, at their own end, leave none
+
+
+def test_a_flow_that_just_ends_waits_for_its_tasks(api, gateway, ledger, start):
+    """Nothing is cut short where nobody sent a signal."""
+    process, flow_run_id = start("abandoned", 5)
+    process.communicate(timeout=60)
+    reports = api.artifacts(flow_run_id)
+    assert [each["table"]["outcome"] for each in reports] == ["succeeded"] * 3
+
+
+def test_sigterm_to_the_processes_of_a_pool_settles(api, gateway, ledger, start):
+    """As systemd stops a service: the signal goes to every process, and those of a pool handle none."""
+    process, flow_run_id = start("processes")
+    api.eventually(lambda: len(ledger.holds()) == 3)
+    os.killpg(process.pid, signal.SIGTERM)
+    reports = api.eventually(lambda: len(found := api.artifacts(flow_run_id)) == 3 and found)
+    assert {each["table"]["outcome"] for each in reports} == {"cancelled"}
+    assert list(ledger.holds()) == []
+    process.communicate(timeout=60)  # all of them have ended: they share its output
+
+
+def test_a_cancelled_run_of_a_worker_settles_its_mapped_tasks(api, gateway, ledger, spawn, monkeypatch):
+    """A real worker, and the cancellation by state that the UI and the CLI ask for: 30 seconds later the process is killed."""
+    monkeypatch.setenv("PREFECT_WORKER_QUERY_SECONDS", "1")
+    api.post("/work_pools/", {"name": "here", "type": "process"})
+    flow_id = api.post("/flows/", {"name": "mapped"})["id"]
+    deployment = {
+        "name": "on-a-worker",
+        "flow_id": flow_id,
+        "work_pool_name": "here",
+        "entrypoint": f"{_SCRIPT.name}:mapped",
+        "pull_steps": [{"prefect.deployments.steps.set_working_directory": {"directory": str(_SCRIPT.parent)}}],
+    }
+    deployment_id = api.post("/deployments/", deployment)["id"]
+    spawn("-m", "prefect", "worker", "start", "--pool", "here", "--type", "process")
+    run_id = api.post(f"/deployments/{deployment_id}/create_flow_run", {"state": {"type": "SCHEDULED"}})["id"]
+    api.eventually(lambda: len(ledger.holds()) == 3, seconds=120)
+
+    api.post(f"/flow_runs/{run_id}/set_state", {"state": {"type": "CANCELLING"}})
+    asked = time.monotonic()
+    api.eventually(lambda: not ledger.holds(), seconds=25)
+    print(f"no hold {time.monotonic() - asked:.1f} s after the cancellation was asked for")
+    assert api.flow_run(run_id)["state"]["type"] == "CANCELLING"
+    api.eventually(lambda: api.flow_run(run_id)["state"]["type"] == "CANCELLED", seconds=90)
+    print(f"killed after {time.monotonic() - asked:.1f} s")
+    assert {each["table"]["outcome"] for each in api.artifacts(run_id)} == {"cancelled"}
+    assert len(api.artifacts(run_id)) == 3
+    finished = api.eventually(lambda: len(found := api.events(run_id, "creditguard.finished")) == 3 and found)
+    assert {each["payload"]["labels"]["deployment"] for each in finished} == {"on-a-worker"}
+    api.eventually(lambda: [each["event"] for each in api.logs(run_id)].count("creditguard.finished") == 3)
 
 
 def test_a_cancelled_run_of_a_deployment_settles(api, gateway, ledger, start, monkeypatch):
@@ -94,7 +179,7 @@ def test_a_cancelled_run_of_a_deployment_settles(api, gateway, ledger, start, mo
 
 
 def test_the_hold_of_a_killed_flow_is_free_for_the_next(gateway, ledger, start):
-    process, _ = start("flow")
+    process, _ = start("sync_flow")
     process.kill()
     process.communicate(timeout=60)
     with guard("next", budget=100) as run:

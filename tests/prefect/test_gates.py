@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
 import pytest
 from prefect import flow, task
 from prefect.states import State
-from prefect.utilities.annotations import opaque
 
 from creditguard import InsufficientCredits
 from creditguard.errors import AuthenticationError, ConfigurationError
@@ -139,13 +139,16 @@ def test_a_gate_as_a_task_ends_as_it_was_told(api, gateway, calls, on_short, kin
     def enrich() -> None:
         calls.append("enriched")
 
+    states = []
+
     @flow
-    def main() -> tuple[State, str]:
+    def main() -> None:
         gate = credit_gate_task.submit("gated", budget=500, on_short=on_short)
         after = enrich(wait_for=[gate], return_state=True)
-        return opaque((gate.state, after.name))
+        states.extend([gate.state, after.name])
 
-    gate, after = main().value
+    main()
+    gate, after = states
     assert (gate.type.value, gate.name) == (kind, name)
     assert (after, calls) == (("Completed", ["enriched"]) if on_short == "skip" else ("NotReady", []))
 
@@ -171,6 +174,67 @@ def test_a_gate_that_opens_takes_no_hold(api, gateway, ledger, gate):
     (admitted,) = api.logs(state.state_details.flow_run_id)
     assert admitted["event"] == "creditguard.admitted"
     assert admitted["fields"]["labels"].get("task") == (None if gate is credit_gate else "credit-gate")
+
+
+ANSWERS = [
+    (100, "fail", "gated: may start, needs 100 credits, 120 are free (120 on the account)"),
+    (500, "fail", "gated: refused, needs 500 credits, 120 are free (120 on the account)"),
+    (500, "cancel", "gated: refused, needs 500 credits, 120 are free (120 on the account)"),
+    (500, "skip", "gated: refused, needs 500 credits, 120 are free (120 on the account)"),
+    (500, "warn", "gated: started although short, needs 500 credits, 120 are free (120 on the account)"),
+]
+LEVELS = {"fail": 40, "cancel": 30, "skip": 20, "warn": 30}
+
+
+@pytest.mark.parametrize(("budget", "on_short", "sentence"), ANSWERS)
+@pytest.mark.parametrize("gate", ["sync", "async"])
+def test_a_gate_leaves_its_answer(api, gateway, budget, on_short, sentence, gate):
+    """Sentence and figures first; and what was chosen is no error."""
+    if gate == "sync":
+        state = flow(lambda: credit_gate("gated", budget=budget, on_short=on_short), name="ask")(return_state=True)
+    else:
+
+        @flow
+        async def ask() -> object:
+            return await acredit_gate("gated", budget=budget, on_short=on_short)
+
+        state = asyncio.run(ask(return_state=True))
+    run_id = state.state_details.flow_run_id
+    (answer,) = api.artifacts(run_id, "credit-gate-gated")
+    assert (answer["sentence"], answer["description"]) == (sentence, sentence)
+    short = str(max(budget - 120, 0))
+    figures = {"needs": str(budget), "free": "120", "short by": short, "on the account": "120", "held by others": "0"}
+    assert answer["figures"] == figures
+    assert answer["table"]["budget"] == budget
+    (record,) = api.logs(run_id)
+    assert record["level"] == (20 if budget == 100 else LEVELS[on_short])
+
+
+def test_a_gate_that_cannot_read_leaves_that_as_its_answer(api, gateway):
+    gateway.fault(status=401, times=1)
+    state = flow(lambda: credit_gate("gated", budget=1, on_short="skip"), name="unread")(return_state=True)
+    (answer,) = api.artifacts(state.state_details.flow_run_id, "credit-gate-gated")
+    assert re.match("gated: refused, .* refused the key: .*401", answer["sentence"])
+    assert answer["figures"]["free"] == "?"
+
+
+@pytest.mark.parametrize(
+    ("fault", "budget", "error"),
+    [(401, 5, AuthenticationError), (403, 5, AuthenticationError), (None, None, ConfigurationError)],
+)
+def test_what_trying_again_cannot_mend_is_not_retried(api, gateway, calls, fault, budget, error):
+    if fault:
+        gateway.fault(status=fault, times=9)
+
+    @task(retries=2, retry_condition_fn=retry_unless_short)
+    def enrich() -> None:
+        calls.append("called")
+        with guard("hopeless", budget=budget):
+            calls.append("started")
+
+    with pytest.raises(error):
+        flow(enrich)()
+    assert calls == ["called"]
 
 
 def test_a_gate_counts_what_others_hold(gateway):
@@ -209,10 +273,12 @@ def test_a_gate_with_retries_retries_readings_only(gateway):
     main()
 
 
-def test_a_gate_that_cannot_read_raises_whatever_it_does_when_short(gateway):
-    gateway.fault(status=401, times=1)
-    with pytest.raises(AuthenticationError):
-        flow(lambda: credit_gate("gated", budget=1, on_short="skip"), name="unread")()
+def test_a_gate_takes_no_other_credentials(gateway):
+    from prefect.blocks.system import Secret
+
+    with pytest.raises(ConfigurationError, match="credentials must be an ApiMallCredentials block, not Secret"):
+        credit_gate("gated", budget=1, credentials=Secret(value=gateway.key))
+    assert gateway.balance_reads == 0
 
 
 def test_a_gate_refuses_what_it_does_not_know(gateway):

@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import functools
 import json
 import re
 import threading
+import time
+from collections.abc import Iterator
 from importlib.resources import files
 from typing import Any
 
 import jsonschema
 import pytest
 from prefect import flow, get_run_logger, task
+from prefect.assets import materialize
 from prefect.cache_policies import INPUTS
 from prefect.context import get_run_context
 from prefect.states import State
 
 import creditguard
 from creditguard import InsufficientCredits, current_run
-from creditguard.prefect import guard
+from creditguard.prefect import credit_gate_task, guard
 
 _SCHEMA = jsonschema.Draft202012Validator(json.loads(files("creditguard").joinpath("events.schema.json").read_text()))
 
@@ -94,6 +98,68 @@ def test_the_watch_logs_to_the_runs_log(api, gateway):
         "creditguard.finished",
     ]
     assert records[-1]["fields"]["credits_recorded"] == 4
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_a_watched_run_has_a_bar(api, gateway, asynchronous):
+    """Up to date while the job runs, and at its end."""
+
+    def bar() -> dict[str, Any]:
+        (found,) = api.artifacts(get_run_context().flow_run.id, "credit-progress-watched")
+        return found
+
+    def spend_half() -> None:
+        gateway.drain(20)
+        api.eventually(lambda: api.artifacts(get_run_context().flow_run.id, "credit-progress") and bar()["data"] == 50)
+
+    watched = guard("watched", budget=40, watch=0.1, min_interval=0.1)
+    if asynchronous:
+
+        @flow
+        async def main() -> None:
+            async with watched:
+                await asyncio.to_thread(spend_half)
+                gateway.drain(10)
+
+        state = asyncio.run(main(return_state=True))
+    else:
+
+        @flow
+        def main() -> None:
+            with watched:
+                spend_half()
+                gateway.drain(10)
+
+        state = main(return_state=True)
+    state.result()
+    (bar_at_end,) = api.artifacts(flow_run_id(state), "credit-progress-watched")
+    assert (bar_at_end["type"], bar_at_end["data"]) == ("progress", 75)
+    assert bar_at_end["description"] == "watched: 30 of 40 credits spent (account_delta)"
+
+
+def test_a_refused_run_has_no_bar(api, gateway):
+    @flow
+    def main() -> None:
+        with pytest.raises(InsufficientCredits), guard("watched", budget=400, watch=0.1, min_interval=0.1):
+            pass
+        time.sleep(0.5)
+
+    state = main(return_state=True)
+    assert api.artifacts(flow_run_id(state), "credit-progress") == []
+
+
+def test_a_job_without_a_name_has_that_of_its_task_or_flow(api, gateway):
+    @task(name="the task")
+    def inner() -> str:
+        with creditguard.guard(budget=1) as run:
+            return run.job
+
+    @flow(name="the flow")
+    def main() -> list[str]:
+        with creditguard.guard(budget=1) as run:
+            return [run.job, inner()]
+
+    assert main() == ["the flow", "the task"]
 
 
 @pytest.mark.parametrize("on_overrun", ["warn", "stop"])
@@ -265,14 +331,36 @@ def test_a_flow_over_a_guard_keeps_its_types(gateway):
     assert list(typed.parameters.properties) == ["day", "count"]
 
 
-@pytest.mark.parametrize("kind", ["task", "flow"])
+def body() -> None: ...
+
+
+async def async_body() -> None: ...
+
+
+def generator_body() -> Iterator[None]:
+    yield
+
+
+OBJECTS = {
+    "task": lambda: task(body),
+    "task with options": lambda: task(retries=1)(body).with_options(name="other"),
+    "async task": lambda: task(async_body),
+    "generator task": lambda: task(generator_body),
+    "materializing task": lambda: materialize("s3://bucket/key")(body),
+    "gate": lambda: credit_gate_task,
+    "flow": lambda: flow(body),
+    "flow with options": lambda: flow(body).with_options(name="other"),
+    "async flow": lambda: flow(async_body),
+    "partial of a task": lambda: functools.partial(task(body)),
+}
+
+
+@pytest.mark.parametrize("kind", OBJECTS)
 @pytest.mark.parametrize("make", [creditguard.guard, guard])
 def test_the_wrong_order_is_refused(kind, make, gateway):
-    def body() -> None: ...
-
-    wrapped = (task if kind == "task" else flow)(body)
+    """Such a guard would run when the task is defined or submitted, and nothing would be guarded."""
     with pytest.raises(TypeError, match="the order is @task"):
-        make(budget=5)(wrapped)
+        make(budget=5)(OBJECTS[kind]())
     assert gateway.balance_reads == 0
 
 
