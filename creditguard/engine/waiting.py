@@ -130,7 +130,9 @@ class _Loop:
     a moment on a call that is under way.
     """
 
-    def __init__(self, loop: Any, soon: Callable[[Any, Call], object], soon_from_here: Callable[[Any, Call], object]) -> None:
+    def __init__(
+        self, loop: Any, soon: Callable[[Any, Call], object], soon_from_here: Callable[[Any, Call], object]
+    ) -> None:
         self._loop = ref(loop)
         self._soon = soon
         self._soon_from_here = soon_from_here
