@@ -44,7 +44,7 @@ class Desk:
 
     def ask(self, verb: Callable[[], Any], resume: Resume) -> Any:
         """Ask now, if the desk is free: returns or raises what the verb does. Else PARKED, and the outcome comes by `resume`."""
-        if not self._waiting and self._free.acquire(blocking=False):
+        if not self._waiting and not self._service.has_more() and self._free.acquire(blocking=False):
             try:
                 return self._perform(verb)
             finally:
@@ -56,9 +56,9 @@ class Desk:
             self._service.put(self._serve_waiting)
         return PARKED
 
-    def hangs(self) -> bool:
-        """Whether a verb has been at it for too long."""
-        return self._free.locked() and seconds() - self._since > self._patience
+    def hangs(self, share: int = 1) -> bool:
+        """Whether a verb has been at it for too long, or for half of that (`share` 2)."""
+        return self._free.locked() and seconds() - self._since > self._patience / share
 
     def _perform(self, verb: Callable[[], Any]) -> Any:
         self._since = seconds()
@@ -66,7 +66,7 @@ class Desk:
             return verb()
         except LedgerError:
             raise
-        except Exception as error:
+        except BaseException as error:
             # A ledger of somebody else's that breaks its promise. Its message is left out: it may quote a URL with a password.
             raise LedgerUnavailable(f"failed with {type(error).__name__}", self._name) from None
         finally:

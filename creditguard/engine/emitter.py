@@ -55,12 +55,19 @@ class Emitter:
         line = self._line
         if len(line.waiting) < _MOST_WAITING:
             line.waiting.append(partial(_emit, context, sink, event))
-            self.let_out()
+            self._let_out_soon()
 
     def after(self, call: Callable[[], object]) -> None:
         """Make a quick call when the events before it are out. For service threads."""
         self._line.waiting.append(call)
-        self.let_out()
+        self._let_out_soon()
+
+    def _let_out_soon(self) -> None:
+        """Here and now, unless others wait for this thread: they shall not wait for a sink."""
+        if self._service.has_more():
+            self._service.put(self.let_out)
+        else:
+            self.let_out()
 
     def idle(self) -> bool:
         """Whether nothing waits to go out."""
@@ -81,6 +88,9 @@ class Emitter:
             finally:
                 line.since = _NEVER
                 line.free.release()
+            if line is not self._line:
+                with self._replacing:
+                    self._stuck -= 1  # it has come back
         if seconds() - line.since > _STUCK_AFTER:
             self._leave_behind(line)
 

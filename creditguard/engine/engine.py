@@ -6,8 +6,10 @@ owed gets a bounded time.
 
 from __future__ import annotations
 
+import _thread
 import atexit
 import os
+from collections import deque
 from collections.abc import Callable, Hashable
 from functools import partial
 from queue import Empty, SimpleQueue
@@ -16,7 +18,7 @@ from typing import TYPE_CHECKING
 from creditguard.engine.emitter import Emitter
 from creditguard.engine.leases import Leases
 from creditguard.engine.readings import Readings
-from creditguard.engine.service import Service
+from creditguard.engine.service import Call, Service
 from creditguard.engine.watch import Watch
 from creditguard.errors import LedgerError
 from creditguard.process.background import Clock, seconds
@@ -41,6 +43,8 @@ class Engine:
         """The runs that have been handed over and have no report yet."""
         self.readings_due: dict[int, float] = {}
         """By service thread: until when the reading that it is at has to be back."""
+        self.readings_waiting: deque[Call] = deque()
+        """Readings that start when one that is under way comes back."""
         self.without_default_ledger: bool = False
         """The default ledger cannot be used here (no home, a read-only container): it is done without."""
         self._leases: dict[Hashable, Leases] = {}
@@ -98,6 +102,8 @@ class Engine:
         ends = seconds() + _PATIENCE_AT_EXIT
         for run in list(self.runs.values()):
             self.service.put(run.vanish)
+        for leases in list(self._leases.values()):
+            self.service.put(leases.hurry)
         while seconds() < ends and (
             self.runs or not self.emitter.idle() or any(each.owes for each in self._leases.values())
         ):
@@ -159,18 +165,19 @@ def engine() -> Engine:
     return _engines.get(pid) or _engines.setdefault(pid, Engine())
 
 
-_forking: list[SimpleQueue[None]] = []
+_forking: dict[int, list[SimpleQueue[None]]] = {}
+"""By the thread that forks."""
 
 
 def _before_fork() -> None:
     found = _engines.get(os.getpid())
     if found:
-        _forking.extend(found.release_connections(_PATIENCE_TO_FORK))
+        _forking[_thread.get_ident()] = found.release_connections(_PATIENCE_TO_FORK)
 
 
 def _after_fork_in_parent() -> None:
-    while _forking:
-        _forking.pop().put(None)
+    for go_on in _forking.pop(_thread.get_ident(), ()):
+        go_on.put(None)
 
 
 def _after_fork_in_child() -> None:

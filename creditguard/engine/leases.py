@@ -204,14 +204,12 @@ class Leases:
 
     def _renew(self) -> float:
         self.opened = True
-        self._shrink_holds()
-        failure: Exception | None = None
-        for run_id in list(self._owed):
-            try:
-                self._give(run_id)
-            except Exception as error:
-                failure = error
-        if failure and seconds() - self._renewed < self._interval * 2:
+        failure = self._give_what_is_owed()
+        try:
+            self._shrink_holds()
+        except Exception as error:
+            failure = failure or error
+        if failure and seconds() - self._renewed < self._interval * 1.5:
             raise failure
         if self._held:
             lost = self.ledger.renew(this_process(), list(self._held))
@@ -221,6 +219,25 @@ class Leases:
         if failure:
             raise failure
         return self._interval
+
+    def _give_what_is_owed(self) -> Exception | None:
+        failure, started = None, seconds()
+        for run_id in list(self._owed):
+            try:
+                self._give(run_id)
+            except Exception as error:
+                failure = error
+                self._owed[run_id] = self._owed.pop(
+                    run_id
+                )  # the others first next time, for it may be this one's fault
+                if seconds() - started > self._retry:
+                    break  # the desk is not for us alone
+        return failure
+
+    def hurry(self) -> None:
+        """Give what is owed now, and not only when it is due."""
+        if self._owed:
+            self._attend(0.0)
 
     def _tell(self, run_id: str) -> None:
         self._held.discard(run_id)

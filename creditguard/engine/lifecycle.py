@@ -26,6 +26,7 @@ from creditguard.engine.waiting import NoAnswerError, Ticket
 from creditguard.errors import CreditGuardError, LeaseLost, LedgerError, LedgerUnavailable
 from creditguard.rules import events
 from creditguard.rules.amounts import EXACT, ZERO, whole
+from creditguard.rules.effects import Release
 from creditguard.rules.flow import ask, enter, extend, leave
 from creditguard.rules.report import Report, make_report, refused
 from creditguard.rules.settling import Ending, Exit
@@ -65,6 +66,7 @@ class Lifecycle:
         self._context = copy_context()
         self._performance: Performance[Admission] | Performance[Report] | None = None
         self._gone = False
+        self._is_handed_over = False
         self._is_alone = False
         self._ends = [True]
 
@@ -79,6 +81,7 @@ class Lifecycle:
             self.engine.start()
         except RuntimeError as error:
             raise LedgerUnavailable(f"cannot be asked: {error}") from None
+        self._is_handed_over = True
         (put or self.engine.service.put)(self._ask if question else self._enter)
         return 2 * self.parts.readings.timeout + self.plan.wait
 
@@ -101,13 +104,15 @@ class Lifecycle:
     def alone(self, error: LedgerError) -> CreditGuardError | None:
         """Decide where the engine cannot, by policy: the error that refuses the run, or None, and then it goes on unguarded."""
         choice = self.plan.on_unreadable
+        self._is_alone = choice != "abort"
+        if self._is_handed_over:
+            self.engine.service.put(self.vanish)  # what is decided there now comes too late
         self._emit_here(events.ledger_unavailable(self.admission, error, choice, "before"))
-        if choice == "abort":
-            self.admission = replace(self.admission, refusal=error)
-            self.report = refused(self.admission, time.monotonic())
-            return error
-        self._is_alone = True
-        return None
+        if self._is_alone:
+            return None
+        self.admission = replace(self.admission, refusal=error)
+        self.report = refused(self.admission, time.monotonic())
+        return error
 
     def hand_back(self, outcome: Outcome, put: Put | None = None) -> float:
         """The job has ended; how long to wait for the report, in seconds: not at all where waiting could not end."""
@@ -137,6 +142,9 @@ class Lifecycle:
         self.leaving.deliver(report)
 
     def _emit_here(self, event: events.Event) -> None:
+        if self._is_handed_over:  # then there is an emitter, and it may be the sink that hangs
+            self._emit(event)
+            return
         with suppress(Exception):  # what fails in the host's log set-up is the host's
             self.parts.sink.emit(event)
 
@@ -158,9 +166,12 @@ class Lifecycle:
             self.engine.without_default_ledger = True
         if admission is None or admission.refusal:
             self.engine.runs.pop(self.plan.run_id, None)
-            if admission:
+            if admission and not self._is_alone:
                 self.admission = admission
                 self.report = refused(admission, admission.started)
+            return
+        if self._is_alone:
+            self._give_back()
             return
         self.admission = admission
         self.meter.begin(admission)
@@ -196,17 +207,29 @@ class Lifecycle:
             self._ends.pop()
         except IndexError:
             return
+        if self._is_alone:
+            self._give_back()
+            return
         self.over = True
         self.stopping.end()
         if self.plan.watch:
             self.engine.watch_of(self.parts.readings).remove(self)
         flow = leave(self.admission, self._ending(outcome, ended), quickly=quickly)
         self._performance = Performance(flow, self.parts, self._context, self.leaving, self._reported)
+        if quickly:  # nobody waits, and so nobody says that it is late
+            self.engine.clock.later(2 * self.parts.readings.timeout, partial(self.engine.service.put, self._overdue))
         self._performance.start()
 
     def _reported(self, report: Report | None) -> None:
         self.report = report
         self.engine.runs.pop(self.plan.run_id, None)
+        if report is None:
+            self._give_back()
+
+    def _give_back(self) -> None:
+        self.engine.runs.pop(self.plan.run_id, None)
+        with suppress(LedgerError):  # then it is tried again
+            self.parts.leases.give_back(Release(self.plan.run_id), lambda _, __: None)
 
     def _ending(self, outcome: Outcome, ended: float) -> Ending:
         meter = self.meter

@@ -79,15 +79,15 @@ class Performance(Generic[T]):
             effect = self._turn.pop()
         except IndexError:
             return  # the flow itself is running, in another service thread: it meets the failure at its next effect
-        if isinstance(effect, Sleep) and not isinstance(failing, CutShort):
-            self._go(self._flow.send, None)  # slept enough
+        if isinstance(effect, Emit) or (isinstance(effect, Sleep) and not isinstance(failing, CutShort)):
+            self._go(self._flow.send, None)  # slept enough; or the sink hangs, and keeps its thread, but not the flow
         else:
             self._go(self._flow.throw, self._unavailable(failing, effect))
 
     def _unavailable(self, failing: Exception, effect: Effect) -> Exception:
         if isinstance(failing, CutShort):
             return failing
-        if isinstance(effect, Read):
+        if isinstance(effect, Read) and not (effect.marked and self._parts.leases.desk.hangs(2)):
             return SourceError(f"{self._parts.readings.source.name} gave {failing}")
         return LedgerUnavailable(f"gave {failing}", self._parts.leases.ledger.name)
 
@@ -121,8 +121,9 @@ class Performance(Generic[T]):
         leases = self._parts.leases
         match effect:
             case Emit(event):
+                turn = self._turn = [effect]
                 leases.engine.emitter.emit_now(self._context, self._parts.sink, event)
-                return None
+                return None if _take(turn) else PARKED
             case Now():
                 return time.monotonic()
             case Deliver(outcome):

@@ -26,6 +26,8 @@ _GRACE = 1.0
 _CROWD = 8
 _MOMENT = 0.03
 """Seconds for which a crowd that still grows is waited for."""
+_MOST_AT_ONCE = 20
+"""Readings under way in this process, of all accounts: the other service threads are for the ledgers and the events."""
 _MOST_LEFT_BEHIND = 4
 """Readings of this process that have outlasted their deadline: a source that breaks its promise keeps no more threads than that."""
 
@@ -90,11 +92,14 @@ class Readings:
 
         Raises BalanceUnavailable.
         """
+        if self._are_too_many():
+            raise SourceError(f"{self.source.name} is not asked: {_MOST_AT_ONCE} readings are under way")
         return self._ask(min(self.timeout, timeout))
 
     def _ask(self, timeout: float) -> Balance:
         """Read, with the promises of a source made good. Raises BalanceUnavailable."""
-        source, deadlines = self.source, self.leases.engine.readings_due
+        source, engine = self.source, self.leases.engine
+        deadlines = engine.readings_due
         now, me = seconds(), _thread.get_ident()
         if sum(ends < now for ends in list(deadlines.values())) >= _MOST_LEFT_BEHIND:
             raise SourceError(f"{source.name} is not asked: {_MOST_LEFT_BEHIND} readings have not come back yet")
@@ -108,6 +113,15 @@ class Readings:
             raise SourceError(f"source {source.name} failed with {type(error).__name__}") from None
         finally:
             del deadlines[me]
+            try:
+                engine.service.put(engine.readings_waiting.popleft())
+            except IndexError:
+                pass
+
+    def _are_too_many(self) -> bool:
+        """Whether a reading has to wait for one that is under way. One that could not even be asked for need not."""
+        ends, now = list(self.leases.engine.readings_due.values()), seconds()
+        return len(ends) >= _MOST_AT_ONCE and sum(end < now for end in ends) < _MOST_LEFT_BEHIND
 
     def _start(self, batch: _Batch) -> None:
         engine = self.leases.engine
@@ -121,6 +135,11 @@ class Readings:
                 batch.counted = len(batch.members)
                 engine.clock.later(_MOMENT, partial(engine.service.put, start))
                 return
+        if self._are_too_many():
+            start = partial(self._start, batch)
+            engine.readings_waiting.append(start)
+            engine.clock.later(self.timeout + _GRACE, partial(engine.service.put, start))  # should none come back
+            return
         with self._gathering:
             if self._next is not batch:
                 return  # it has started already

@@ -38,13 +38,18 @@ class Waiter(Protocol):
     def wake(self) -> None: ...
 
 
+def _nobody() -> None:
+    """Nobody waits."""
+
+
 class Ticket(Generic[T]):
     """What a caller waits for: an outcome, and then the end of all that is to happen before it goes on."""
 
     def __init__(self) -> None:
         self._outcome: tuple[T | None, BaseException | None] | None = None
         self._finished = False
-        self._waiter: Waiter | None = None
+        self._waiter: Callable[[], Waiter | None] = _nobody
+        """A weak reference: the engine has the ticket, and must not keep a caller alive who would be gone otherwise."""
 
     @property
     def delivered(self) -> bool:
@@ -59,8 +64,9 @@ class Ticket(Generic[T]):
     def finish(self) -> None:
         """There is nothing more to wait for."""
         self._finished = True
-        if self._waiter:
-            self._waiter.wake()
+        waiter = self._waiter()
+        if waiter:
+            waiter.wake()
 
     def outcome(self) -> T:
         """What was delivered: returned or raised. Raises NoAnswerError when there is nothing."""
@@ -78,14 +84,16 @@ class Ticket(Generic[T]):
 
     def wait(self, at_most: float) -> None:
         """Wait in a thread until all is finished; or until the outcome has been there for a slice, or the time is up."""
-        waiter = self._waiter = _ThreadWaiter()
+        waiter = _ThreadWaiter()
+        self._waiter = ref(waiter)
         steps = _Steps(self, at_most)
         while not self._finished and (pause := steps.pause()):
             waiter.wait(pause)
 
     async def await_(self, at_most: float) -> None:
         """As `wait`, in a task."""
-        waiter = self._waiter = _task_waiter()
+        waiter = _task_waiter()
+        self._waiter = ref(waiter)
         steps = _Steps(self, at_most)
         while not self._finished and (pause := steps.pause()):
             await waiter.wait(pause)
@@ -137,13 +145,13 @@ class _Loop:
         self._soon = soon
         self._soon_from_here = soon_from_here
         self._service: Service | None = None
-        self._wakes: deque[Call] = deque()
+        self._wakes: deque[Callable[[], _AsyncioWaiter | _TrioWaiter | None]] = deque()
         self._calls: deque[Call] = deque()
         self._waking_until = self._sending_until = 0.0
 
-    def wake(self, call: Call) -> None:
-        """Make a call in the loop; from any thread."""
-        self._wakes.append(call)
+    def wake(self, waiter: _AsyncioWaiter | _TrioWaiter) -> None:
+        """Have the waiter's event set in the loop; from any thread."""
+        self._wakes.append(ref(waiter))
         now, loop = seconds(), self._loop()
         if loop is not None and now >= self._waking_until:
             self._waking_until = now + _UNDER_WAY
@@ -155,7 +163,9 @@ class _Loop:
     def _deliver(self) -> None:
         self._waking_until = 0.0
         while self._wakes:
-            self._wakes.popleft()()
+            waiter = self._wakes.popleft()()
+            if waiter:
+                waiter.event.set()
 
     def send(self, service: Service, call: Call) -> None:
         """Hand a call to the service threads, together with those of all tasks that do so before the loop comes round."""
@@ -222,18 +232,18 @@ class _AsyncioWaiter:
 
         self._later = asyncio.get_running_loop().call_later
         self.loop = _loop()
-        self._event = asyncio.Event()
+        self.event = asyncio.Event()
 
     def wake(self) -> None:
-        self.loop.wake(self._event.set)
+        self.loop.wake(self)
 
     async def wait(self, at_most: float) -> None:
-        timer = self._later(at_most, self._event.set)
+        timer = self._later(at_most, self.event.set)
         try:
-            await self._event.wait()
+            await self.event.wait()
         finally:
             timer.cancel()
-        self._event.clear()
+        self.event.clear()
 
 
 class _TrioWaiter:
@@ -242,18 +252,15 @@ class _TrioWaiter:
 
         self._trio = trio
         self.loop = _loop()
-        self._event = trio.Event()
+        self.event = trio.Event()
 
     def wake(self) -> None:
-        self.loop.wake(self._set)
-
-    def _set(self) -> None:
-        self._event.set()
+        self.loop.wake(self)
 
     async def wait(self, at_most: float) -> None:
         with self._trio.move_on_after(at_most):
-            await self._event.wait()
-        self._event = self._trio.Event()
+            await self.event.wait()
+        self.event = self._trio.Event()
 
 
 def in_trio() -> bool:

@@ -17,6 +17,9 @@ from creditguard.errors import BalanceUnavailable, LedgerError
 from creditguard.process.background import seconds
 from creditguard.rules.values import Balance, Mark
 
+_NEXT = 2.0
+"""Seconds after the deadline of a look that does not come back until the next one."""
+
 
 class Watched(Protocol):
     """A run, as the watch sees it."""
@@ -63,6 +66,9 @@ class Watch:
             return
         readings, started = self._readings, seconds()
         ttl = readings.leases.ledger.ttl
+        self._look_in(
+            readings.timeout + _NEXT
+        )  # should this look hang; a reading that comes back asks for an earlier one
         try:
             balance = readings.glance(readings.timeout if ttl is None else ttl / 6)
             mark = readings.leases.mark(readings.account, partial(self._show, balance))

@@ -8,10 +8,12 @@ reference to it makes the same call.
 
 from __future__ import annotations
 
+import inspect
+import sys
 import weakref
 from collections.abc import Callable
 from functools import partial
-from types import TracebackType
+from types import FrameType, TracebackType
 
 from creditguard.guarding import hosts
 from creditguard.guarding.run import Run
@@ -67,8 +69,18 @@ class Entry:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         try:
-            await self.run._aclose(hosts.outcome_of(error))
+            if kind is GeneratorExit and not _in_async_generator(sys._getframe(1)):
+                self.run._life.hand_back("cancelled")  # a coroutine that is closed must not await any more
+            else:
+                await self.run._aclose(hosts.outcome_of(error))
             self.run._life.backstop = None
         except BaseException:
             self.gone()
             raise
+
+
+def _in_async_generator(frame: FrameType | None) -> bool:
+    """Whether an async generator leaves: one that is closed may await, a coroutine may not."""
+    while frame and frame.f_code.co_name == "__aexit__":  # the guard's, an exit stack's
+        frame = frame.f_back
+    return frame is not None and bool(frame.f_code.co_flags & inspect.CO_ASYNC_GENERATOR)

@@ -45,11 +45,11 @@ def current_run() -> Run:
 @contextmanager
 def current(run: Run) -> Iterator[None]:
     """Make `run` the current one for a while."""
-    token = _stack.set((*_stack.get(), run))
+    _stack.set((*_stack.get(), run))
     try:
         yield
-    finally:
-        _stack.reset(token)
+    finally:  # not by a token: a coroutine may be closed in another context than it ran in
+        _stack.set(tuple(other for other in _stack.get() if other is not run))
 
 
 class Run:
@@ -262,6 +262,9 @@ class Run:
                 await life.leaving.await_(at_most)
                 if at_most and not life.leaving.delivered:
                     await life.leaving.await_(life.late())
+        except GeneratorExit:
+            life.hurry()  # and no await: the coroutine is being closed
+            raise
         except BaseException:
             with shielded():
                 await life.leaving.await_(life.hurry())

@@ -16,6 +16,9 @@ from typing import TypeAlias
 
 Call: TypeAlias = Callable[[], object]
 
+_LONGEST = 3600.0
+"""Seconds for which it sleeps at once: no wait can be endless, and a lease may be."""
+
 
 def seconds() -> float:
     """Seconds to bound waits by, which nothing in Python freezes (test libraries patch `time.monotonic`)."""
@@ -50,7 +53,7 @@ class Clock:
         due: list[tuple[float, int, Call]] = []
         while True:
             try:
-                wait = max(due[0][0] - seconds(), 0.0) if due else None
+                wait = min(max(due[0][0] - seconds(), 0.0), _LONGEST) if due else None
                 heapq.heappush(due, self._news.get(timeout=wait))
             except Empty:
                 pass

@@ -40,8 +40,15 @@ def working_directory() -> str | None:
     """The working directory; None if it was removed under us."""
     try:
         return os.getcwd()
-    except OSError:
+    except OSError as error:
+        _only_the_systems(error)
         return None
+
+
+def _only_the_systems(error: OSError) -> None:
+    """Raise what the system has not said: a TimeoutError that a signal handler of the host's has raised just here."""
+    if error.errno is None:
+        raise error
 
 
 def search(directory: str | None) -> Search:
@@ -87,14 +94,16 @@ def _nearest(directory: str, looked_at: list[str]) -> list[File]:
 def _anybody_may_write(directory: str) -> bool:
     try:
         return bool(os.stat(directory).st_mode & stat.S_IWOTH)
-    except OSError:
+    except OSError as error:
+        _only_the_systems(error)
         return True  # not to be looked into at all
 
 
 def _has_our_table(project: str) -> bool:
     try:
         return _HEADER in contents(project, LARGEST)
-    except OSError:
+    except OSError as error:
+        _only_the_systems(error)
         return False  # none, or somebody else's business
 
 
@@ -102,7 +111,10 @@ def identity(path: str) -> tuple[int, ...] | None:
     """What changes when the file does; None if there is no file."""
     try:
         status = os.stat(path)
-    except (OSError, ValueError):  # ValueError: a NUL in the path
+    except OSError as error:
+        _only_the_systems(error)
+        return None
+    except ValueError:  # a NUL in the path
         return None
     return status.st_mtime_ns, status.st_size, status.st_ino, status.st_dev
 

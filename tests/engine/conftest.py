@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,7 +27,8 @@ def sqlite_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Wo
 
 
 def _world(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[World]:
-    monkeypatch.setenv("CREDITGUARD_TIMEOUT", "2")
+    if "CREDITGUARD_TIMEOUT" not in os.environ:
+        monkeypatch.setenv("CREDITGUARD_TIMEOUT", "2")
     world = World("none" if kind == "none" else f"sqlite:///{tmp_path}/ledger.db")
     yield world
     world.close()

@@ -99,7 +99,7 @@ def in_trio():
 SYNC = [block, block_without_as, function, generator, closed_generator]
 ASYNC = [async_block, stoppable_async_block, coroutine, async_generator]
 # What the event loop itself calls is no frame of the task: an exception there is the loop's business, and trio dies of it.
-CALLED_BY_TRIO = ("_deliver", "flush", "_set")
+CALLED_BY_TRIO = ("_deliver", "flush")
 
 
 def strike_sync(job, world, at, error):

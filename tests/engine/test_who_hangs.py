@@ -1,0 +1,308 @@
+"""A source, a ledger or a sink that hangs for ever: it costs whoever asked it what is documented, and nobody else anything."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+import pytest
+from attack_world import Log, Pool, World, in_thread, until
+
+from creditguard import LedgerUnavailable, SourceError
+from creditguard.engine.engine import engine
+from creditguard.ledgers.none import NoLedger
+
+pytestmark = pytest.mark.timeout(120)
+
+TIMEOUT = 0.4
+BOUND = 2 * TIMEOUT + 2.0
+"""What entering or leaving may take: twice the timeout, and two seconds for the flow's last word."""
+SLACK = 3.0
+"""A machine with other things to do."""
+
+
+@pytest.fixture(autouse=True)
+def _short(monkeypatch):
+    monkeypatch.setenv("CREDITGUARD_TIMEOUT", str(TIMEOUT))
+
+
+@pytest.fixture
+def gate():
+    """What hangs, hangs until the end of the test."""
+    gate = threading.Event()
+    yield gate
+    gate.set()
+
+
+class HangingPool(Pool):
+    def __init__(self, gate):
+        super().__init__()
+        self.gate, self.hanging = gate, 0
+
+    def read(self, timeout):
+        self.hanging += 1
+        self.gate.wait()
+        return super().read(timeout)
+
+
+class HangingLedger:
+    """A ledger whose one verb hangs, or fails, as long as it is `broken`."""
+
+    def __init__(self, ledger, verb, gate=None, broken=True):
+        self.ledger, self.verb, self.gate, self.broken, self.calls = ledger, verb, gate, broken, []
+
+    def __getattr__(self, name):
+        found = getattr(self.ledger, name)
+        if not callable(found):
+            return found
+
+        def verb(*args, **kwargs):
+            self.calls.append(name)
+            if name == self.verb and self.broken:
+                if self.gate is None:
+                    raise OSError("broken")
+                self.gate.wait()
+            return found(*args, **kwargs)
+
+        return verb
+
+
+class HangingLog(Log):
+    def __init__(self, gate, name="creditguard.admitted"):
+        super().__init__()
+        self.gate, self.name, self.hanging = gate, name, 0
+
+    def emit(self, event):
+        if event.name == self.name:
+            self.hanging += 1
+            self.gate.wait()
+        super().emit(event)
+
+
+def timed(work):
+    begun = time.monotonic()
+    try:
+        result = work()
+    except Exception as error:
+        result = error
+    return result, time.monotonic() - begun
+
+
+def enter_and_leave(guard):
+    with guard as run:
+        pass
+    return run
+
+
+def test_a_source_that_hangs_costs_its_caller_the_deadline_and_nobody_else_anything(sqlite_world, gate):
+    hanging = sqlite_world.guard(source=HangingPool(gate))
+    caller = in_thread(timed, lambda: enter_and_leave(hanging))
+    for _ in range(20):
+        _, took = timed(lambda: enter_and_leave(sqlite_world.guard()))
+        assert took < SLACK
+    error, took = caller()
+    assert isinstance(error, SourceError)
+    assert took < BOUND + SLACK
+    assert sqlite_world.wrong() is None
+
+
+def test_a_source_that_hangs_at_exit_costs_a_figure(sqlite_world, gate):
+    pool = HangingPool(gate)
+    gate.set()
+    with sqlite_world.guard(source=pool) as run:
+        gate.clear()
+        begun = time.monotonic()
+    assert time.monotonic() - begun < BOUND + SLACK
+    assert run.report.basis == "unknown"
+    assert sqlite_world.wrong() is None
+
+
+def test_readings_that_are_left_behind_are_four_at_most(sqlite_world, gate):
+    """And a source that is well is read again when they have come back."""
+    pool = HangingPool(gate)
+    for _ in range(8):
+        error, took = timed(lambda: enter_and_leave(sqlite_world.guard(source=pool)))
+        assert isinstance(error, SourceError)
+        assert took < BOUND + SLACK
+    until(lambda: pool.hanging >= 4, 2)
+    time.sleep(TIMEOUT + 1.2)
+    before = pool.hanging
+    error, took = timed(lambda: enter_and_leave(sqlite_world.guard(source=pool)))
+    assert "have not come back" in str(error)
+    assert took < SLACK
+    assert pool.hanging == before <= 8
+    gate.set()
+    assert until(lambda: not any(due < 0 for due in engine().readings_due.values()) and not engine().readings_due)
+    assert enter_and_leave(sqlite_world.guard(source=pool)).report.outcome == "succeeded"
+
+
+def test_forty_sources_that_hang_leave_the_ledger_and_the_events_to_the_others(sqlite_world, gate):
+    pools = [HangingPool(gate) for _ in range(40)]
+    with sqlite_world.guard() as open_run:
+        callers = [in_thread(timed, lambda pool=pool: enter_and_leave(sqlite_world.guard(source=pool))) for pool in pools]
+        until(lambda: sum(pool.hanging for pool in pools) >= 16, 2)
+        assert sqlite_world.holds() == [open_run.id]
+    # Its reading may find no place, but its hold is given back, its event goes out, and it is not kept waiting.
+    assert until(lambda: not sqlite_world.holds(), BOUND + SLACK)
+    assert open_run.report.outcome == "succeeded"
+    for caller in callers:
+        error, took = caller()
+        assert isinstance(error, SourceError)
+        assert took < BOUND + 2 * SLACK
+    gate.set()
+    assert until(lambda: not engine().readings_due)
+    assert sqlite_world.wrong() is None
+
+
+@pytest.mark.parametrize("verb", ["mark", "reserve", "settle", "release"])
+def test_a_ledger_that_hangs_costs_its_callers_the_deadline_and_nobody_else_anything(sqlite_world, gate, verb):
+    broken = HangingLedger(sqlite_world.ledger, verb, gate)
+    callers = [in_thread(timed, lambda: enter_and_leave(sqlite_world.guard(ledger=broken))) for _ in range(5)]
+    for _ in range(20):
+        _, took = timed(lambda: enter_and_leave(sqlite_world.guard(ledger="none")))
+        assert took < SLACK
+    for caller in callers:
+        outcome, took = caller()
+        assert took < 2 * BOUND + SLACK
+        if verb in {"mark", "reserve"}:
+            assert isinstance(outcome, LedgerUnavailable)
+        else:
+            assert outcome.report.outcome == "succeeded"
+    gate.set()
+    assert sqlite_world.wrong(10) is None
+
+
+def test_a_ledger_that_hangs_is_unavailable_at_once_to_those_who_come_later(sqlite_world, gate):
+    broken = HangingLedger(sqlite_world.ledger, "mark", gate)
+    timed(lambda: enter_and_leave(sqlite_world.guard(ledger=broken)))
+    error, took = timed(lambda: enter_and_leave(sqlite_world.guard(ledger=broken)))
+    assert isinstance(error, LedgerUnavailable)
+    assert took < TIMEOUT
+    gate.set()
+    time.sleep(0.2)
+    assert enter_and_leave(sqlite_world.guard(ledger=broken)).report.outcome == "succeeded"
+
+
+@pytest.mark.parametrize("name", ["creditguard.admitted", "creditguard.finished"])
+@pytest.mark.parametrize("crowd", [1, 20])
+def test_a_sink_that_hangs_loses_events_and_no_job(sqlite_world, gate, name, crowd):
+    log = HangingLog(gate, name)
+    callers = [in_thread(timed, lambda: enter_and_leave(sqlite_world.guard(sink=log))) for _ in range(crowd)]
+    for caller in callers:
+        run, took = caller()
+        assert run.report.outcome == "succeeded", run
+        assert took < 2 * BOUND + SLACK
+    assert until(lambda: not sqlite_world.holds(), SLACK)
+    assert enter_and_leave(sqlite_world.guard()).report.outcome == "succeeded"
+    gate.set()
+    assert until(engine().emitter.idle)
+    assert sqlite_world.wrong(5) is None
+
+
+def test_a_sink_that_hangs_while_the_caller_vanishes_keeps_no_hold(sqlite_world, gate):
+    log = HangingLog(gate, "creditguard.finished")
+
+    @sqlite_world.guard(sink=log)
+    def job():
+        yield 1
+
+    items = job()
+    next(items)
+    vanishing = in_thread(items.throw, SystemExit)
+    (life,) = engine().runs.values()
+    engine().service.put(life.vanish)
+    assert until(lambda: not sqlite_world.holds(), BOUND + SLACK)
+    assert isinstance(vanishing(), SystemExit)
+
+
+def test_a_sink_that_has_hung_three_times_is_still_left_behind_the_fourth_time(sqlite_world):
+    for _ in range(4):
+        gate = threading.Event()
+        log = HangingLog(gate)
+        caller = in_thread(timed, lambda log=log: enter_and_leave(sqlite_world.guard(sink=log)))
+        until(lambda log=log: log.hanging)
+        time.sleep(2.1)
+        enter_and_leave(sqlite_world.guard())
+        enter_and_leave(sqlite_world.guard())
+        assert until(lambda: len(sqlite_world.log.runs()) == 2 and not sqlite_world._wrong(), 1), "events wait behind a sink that hangs"
+        sqlite_world.log.clear()
+        gate.set()
+        caller()
+        assert until(engine().emitter.idle)
+
+
+def test_a_release_that_failed_is_made_when_the_ledger_is_back(sqlite_world):
+    """The others' lease is renewed meanwhile, and goes on being renewed."""
+    broken = HangingLedger(sqlite_world.ledger, "settle")
+    broken.ledger.ttl = 3.0
+    broken.ledger._ttl = 3.0
+    with sqlite_world.guard(ledger=broken) as other:
+        failed = enter_and_leave(sqlite_world.guard(ledger=broken))
+        assert failed.report.outcome == "succeeded"
+        assert set(sqlite_world.holds()) == {failed.id, other.id}
+        time.sleep(6)
+        assert not other.lease_lost
+        assert other.id in sqlite_world.holds()
+        broken.broken = False
+        assert until(lambda: sqlite_world.holds() == [other.id], 5)
+    assert [report["run_id"] for report in sqlite_world.ledger.history()] == [other.id, failed.id]
+    assert sqlite_world.wrong() is None
+
+
+def test_a_report_that_no_ledger_takes_does_not_stand_in_the_way_of_the_others(sqlite_world):
+    class Choosy(HangingLedger):
+        def settle(self, run_id, account, report):
+            if report["job"] == "bad":
+                raise OSError("not this one")
+            if self.broken:
+                raise OSError("not now")
+            return self.ledger.settle(run_id, account, report)
+
+    choosy = Choosy(sqlite_world.ledger, None)
+    bad = enter_and_leave(sqlite_world.guard("bad", ledger=choosy))
+    enter_and_leave(sqlite_world.guard("good", ledger=choosy))
+    assert len(sqlite_world.holds()) == 2
+    choosy.broken = False
+    assert until(lambda: sqlite_world.holds() == [bad.id], 10)
+    sqlite_world.ledger.release(bad.id)
+
+
+def test_a_lease_without_end_does_not_stop_the_clock(sqlite_world):
+    class ForEver(NoLedger):
+        ttl = float("inf")
+
+    enter_and_leave(sqlite_world.guard(ledger=ForEver()))
+    called = threading.Event()
+    engine().clock.later(0.01, called.set)
+    assert called.wait(5)
+
+
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt, MemoryError])
+def test_whatever_a_ledger_raises_it_is_unavailable(sqlite_world, error):
+    class Rude(HangingLedger):
+        def reserve(self, *args, **kwargs):
+            self.ledger.reserve(*args, **kwargs)
+            raise error
+
+    with pytest.raises(LedgerUnavailable):
+        enter_and_leave(sqlite_world.guard(ledger=Rude(sqlite_world.ledger, None)))
+    assert sqlite_world.wrong() is None
+
+
+def test_a_watch_goes_on_when_a_reading_hangs(sqlite_world, gate):
+    class Sometimes(Pool):
+        hang = False
+
+        def read(self, timeout):
+            if self.hang:
+                Sometimes.hang = False
+                gate.wait()
+            return super().read(timeout)
+
+    pool = Sometimes()
+    with sqlite_world.guard(source=pool, watch=0.05) as run:
+        assert until(lambda: run._life.meter.trend and pool.reads > 3)
+        Sometimes.hang = True
+        assert until(lambda: not Sometimes.hang)
+        before = pool.reads
+        assert until(lambda: pool.reads > before + 3, 5)
