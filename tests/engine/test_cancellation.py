@@ -8,6 +8,7 @@ import sys
 import time
 
 import anyio
+import anyio.lowlevel
 import pytest
 import trio
 
@@ -19,18 +20,18 @@ needs_3_11 = pytest.mark.skipif(sys.version_info < (3, 11), reason="asyncio has 
 async def block(world):
     async with world.guard() as run:
         run.record(1)
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
 
 
 async def stoppable_block(world):
     async with world.guard(on_overrun="stop"):
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
 
 
 async def coroutine(world):
     @world.guard(on_overrun="stop")
     async def job():
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
 
     await job()
 
@@ -39,7 +40,7 @@ async def generator(world):
     @world.guard()
     async def job():
         yield 1
-        await anyio.sleep(0)
+        await anyio.lowlevel.checkpoint()
         yield 2
 
     items = job()
@@ -210,7 +211,9 @@ def test_cancelled_while_the_balance_is_read(sqlite_world):
     assert sqlite_world.wrong() is None
 
 
-@pytest.mark.filterwarnings("ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning")  # the loop that is not closed
+@pytest.mark.filterwarnings(
+    "ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning"
+)  # the loop that is not closed
 @pytest.mark.parametrize("closed", [True, False])
 def test_a_loop_that_ends_with_guards_open(sqlite_world, closed):
     """Tasks that nobody cancels or awaits any more. They die with their loop, and what the engine has of them must not keep either alive."""

@@ -7,7 +7,7 @@ import signal
 import time
 
 import pytest
-from attack_world import World, until
+from attack_world import until
 
 from creditguard.engine.engine import engine
 

@@ -6,7 +6,7 @@ import threading
 import time
 
 import pytest
-from attack_world import Log, Pool, World, in_thread, until
+from attack_world import Log, Pool, in_thread, until
 
 from creditguard import LedgerUnavailable, SourceError
 from creditguard.engine.engine import engine
@@ -139,7 +139,9 @@ def test_readings_that_are_left_behind_are_four_at_most(sqlite_world, gate):
 def test_forty_sources_that_hang_leave_the_ledger_and_the_events_to_the_others(sqlite_world, gate):
     pools = [HangingPool(gate) for _ in range(40)]
     with sqlite_world.guard() as open_run:
-        callers = [in_thread(timed, lambda pool=pool: enter_and_leave(sqlite_world.guard(source=pool))) for pool in pools]
+        callers = [
+            in_thread(timed, lambda pool=pool: enter_and_leave(sqlite_world.guard(source=pool))) for pool in pools
+        ]
         until(lambda: sum(pool.hanging for pool in pools) >= 16, 2)
         assert sqlite_world.holds() == [open_run.id]
     # Its reading may find no place, but its hold is given back, its event goes out, and it is not kept waiting.
@@ -224,7 +226,9 @@ def test_a_sink_that_has_hung_three_times_is_still_left_behind_the_fourth_time(s
         time.sleep(2.1)
         enter_and_leave(sqlite_world.guard())
         enter_and_leave(sqlite_world.guard())
-        assert until(lambda: len(sqlite_world.log.runs()) == 2 and not sqlite_world._wrong(), 1), "events wait behind a sink that hangs"
+        assert until(lambda: len(sqlite_world.log.runs()) == 2 and not sqlite_world._wrong(), 1), (
+            "events wait behind a sink that hangs"
+        )
         sqlite_world.log.clear()
         gate.set()
         caller()

@@ -73,7 +73,6 @@ def abandoned() -> None:
     time.sleep(1)  # so that all of them have begun
 
 
-
 @flow
 async def mapped_async() -> None:
     spend.map([1, 2, 3])
