@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+import re
 import socket
 import threading
 import time
@@ -13,7 +14,8 @@ from typing import Any
 
 import psycopg
 import pytest
-from ledger_world import Server, in_balance, in_threads, new_owner
+from ledger_world import ROOT, Server, in_balance, in_threads, new_owner
+from promises import READING
 
 from creditguard.errors import LedgerUnavailable
 from creditguard.ledgers import postgres, postgres_sql
@@ -277,6 +279,31 @@ def test_a_role_that_may_not_create_may_use_what_was_made_for_it(roles: Server) 
         ledger.sweep("a")
         assert ledger.renew(OWNER, ["one"]) == frozenset()
         assert len(ledger.history(limit=100)) == 70
+
+
+def test_the_roles_of_the_documentation(empty_server: Server) -> None:
+    (block,) = re.findall(r"```sql\n(.*?)```", (ROOT / "docs/postgresql.md").read_text(), re.DOTALL)
+    try:
+        for statement in block.split(";"):
+            empty_server.execute(statement)
+        assert "has no tables yet" in failure(empty_server.url_of("jobs"))
+        with ledger_at(empty_server.url_of("creditguard_owner")) as ledger:
+            ledger.init()
+        with ledger_at(empty_server.url_of("jobs")) as ledger:
+            assert ledger.reserve(hold(), OWNER, available=120, mark=None).admitted
+            ledger.shrink("one", 5)
+            assert ledger.extend("one", 5, available=120, mark=None).admitted
+            ledger.set_lagging("a", lagging=True)
+            ledger.publish("a", READING)
+            assert ledger.recent("a", max_age=5, claim=5) == READING
+            assert list(ledger.sweep("a")) == []
+            for number in range(70):
+                ledger.settle(str(number), "a", {})
+            assert ledger.release("one")
+    finally:
+        for role in ("creditguard_owner", "jobs"):
+            empty_server.execute(f"DROP OWNED BY {role} CASCADE")
+            empty_server.execute(f"DROP ROLE {role}")
 
 
 def test_a_role_that_owns_an_empty_schema_fills_it(roles: Server) -> None:
