@@ -11,6 +11,7 @@ import _thread
 import logging
 from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 from contextvars import Context
 from functools import partial
 
@@ -110,4 +111,5 @@ def _emit(context: Context, sink: EventSink, event: Event) -> None:
     try:
         context.copy().run(sink.emit, event)  # a copy, for a context can be entered by one thread at a time
     except BaseException:
-        logging.getLogger("creditguard").debug("an event could not be logged", exc_info=True)
+        with suppress(BaseException):
+            logging.getLogger("creditguard").debug("an event could not be logged", exc_info=True)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import _thread
 import atexit
 import os
+import sys
 from collections import deque
 from collections.abc import Callable, Hashable
 from functools import partial
@@ -56,9 +57,10 @@ class Engine:
         self.clock.start()
         self.service.start()
 
-    def works_here(self) -> bool:
-        """Whether the calling thread is one of the engine's own (a finalizer may run in any): then it must not wait for another."""
-        return any(threads.works_here() for threads in (self.service, self.clock))
+    def cannot_be_waited_for(self) -> bool:
+        """Whether this is a finalizer that runs in one of the engine's own threads, which must not wait for another, or when
+        the interpreter is at its very end, where they do not run any more."""
+        return sys.is_finalizing() or any(threads.works_here() for threads in (self.service, self.clock))
 
     # One of each for a process. Made without a lock: if two make one at once, the first to be put there serves both.
 

@@ -56,7 +56,8 @@ class Leases:
         self.desk = Desk(engine.service, ledger.name, patience)
         self.ever_answered: bool = False
         self.opened: bool = False
-        """Something was asked, so there may be a connection."""
+        """Something was asked, so there may be a connection, now or in an instant: it stays so when it was closed for a fork, for
+        another thread may be forking, too."""
         self._interval = ledger.ttl / 3 if ledger.ttl else _RETRY
         self._held: set[str] = set()
         self._owed: dict[str, Report | None] = {}
@@ -95,7 +96,6 @@ class Leases:
     def close(self) -> None:
         """Close the ledger's connection, at its desk. Holds stay."""
         self.ledger.close()
-        self.opened = False
 
     def _perform(self, effect: LedgerEffect) -> object:
         self.opened = True

@@ -26,7 +26,7 @@ from creditguard.engine.waiting import NoAnswerError, Ticket
 from creditguard.errors import CreditGuardError, LeaseLost, LedgerError, LedgerUnavailable
 from creditguard.rules import events
 from creditguard.rules.amounts import EXACT, ZERO, whole
-from creditguard.rules.effects import Release
+from creditguard.rules.effects import CutShort, Release
 from creditguard.rules.flow import ask, enter, extend, leave
 from creditguard.rules.report import Report, make_report, refused
 from creditguard.rules.settling import Ending, Exit
@@ -75,8 +75,8 @@ class Lifecycle:
     def hand_over(self, put: Put | None = None, *, question: bool = False) -> float:
         """Ask for admission, or the mere `question`; how long to wait for the answer, in seconds. `put` is how a task puts a call
         into the queue. Raises LedgerUnavailable where nothing can be asked."""
-        if self.engine.works_here():
-            raise LedgerUnavailable("cannot be asked by a finalizer that runs in a thread of creditguard's own")
+        if self.engine.cannot_be_waited_for():
+            raise LedgerUnavailable("cannot be asked by a finalizer that runs here")
         try:
             self.engine.start()
         except RuntimeError as error:
@@ -100,6 +100,8 @@ class Lifecycle:
             return ticket.outcome()
         except NoAnswerError:
             raise LedgerUnavailable("gave no answer", self.parts.leases.ledger.name) from None
+        except CutShort:  # by somebody else than the caller, who waits
+            raise LedgerUnavailable("is not asked: this process ends", self.parts.leases.ledger.name) from None
 
     def alone(self, error: LedgerError) -> CreditGuardError | None:
         """Decide where the engine cannot, by policy: the error that refuses the run, or None, and then it goes on unguarded."""
@@ -124,7 +126,7 @@ class Lifecycle:
         if not self.over:
             self.over = True
             (put or self.engine.service.put)(partial(self._leave, outcome, time.monotonic()))
-        if self.engine.works_here():
+        if self.engine.cannot_be_waited_for():
             return 0.0
         plan = self.plan
         return plan.settle + (plan.min_interval if plan.settle_stable else 0.0) + 2 * self.parts.readings.timeout
@@ -298,8 +300,8 @@ class Lifecycle:
             raise RuntimeError(
                 f"run {self.plan.run_id} of {self.plan.job!r} is not under way: there is nothing to extend"
             )
-        if self.engine.works_here():
-            raise LedgerUnavailable("cannot be asked by a finalizer that runs in a thread of creditguard's own")
+        if self.engine.cannot_be_waited_for():
+            raise LedgerUnavailable("cannot be asked by a finalizer that runs here")
         ticket: Ticket[Admission] = Ticket()
         unspent = max(EXACT.subtract(self.plan.budget, self.meter.recorded or ZERO), ZERO)
         flow = extend(self.admission, by, unspent)

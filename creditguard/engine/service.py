@@ -11,6 +11,7 @@ import _thread
 import logging
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import suppress
 from queue import SimpleQueue
 from typing import TypeAlias
 
@@ -90,4 +91,7 @@ def _make(call: Call) -> None:
     try:
         call()
     except BaseException:
-        logging.getLogger("creditguard").exception("a bug in creditguard")
+        with suppress(
+            BaseException
+        ):  # a filter or a handler of the host's that raises must not take the thread with it
+            logging.getLogger("creditguard").exception("a bug in creditguard")

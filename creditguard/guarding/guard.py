@@ -177,15 +177,18 @@ class guard:  # noqa: N801 - read at its place of use: `with guard(...)`, `@guar
         entries = list(self._open.values())
         return next((entry for entry in reversed(entries) if not entry.run._life.over), entries[-1])
 
-    def _let_go(self, entry: Entry) -> None:
+    def _let_go(self, entry: Entry, kind: type[BaseException] | None) -> None:
         self._open.pop(entry.run, None)
-        _stack.set(tuple(run for run in _stack.get() if run is not entry.run))
+        if (
+            kind is not GeneratorExit
+        ):  # the collector may be at it, see `wrap`; a run that is over is passed over anyway
+            _stack.set(tuple(run for run in _stack.get() if run is not entry.run))
 
     def _drop(self, entry: Entry | None) -> None:
         """The caller was interrupted on its way in or out, and nobody will leave the run any more."""
         if entry:
             entry.gone()
-            self._let_go(entry)
+            self._open.pop(entry.run, None)
 
     def __enter__(self) -> Run:
         entry = None
@@ -205,7 +208,7 @@ class guard:  # noqa: N801 - read at its place of use: `with guard(...)`, `@guar
         try:
             entry = self._latest()
             entry.__exit__(kind, error, traceback)
-            self._let_go(entry)
+            self._let_go(entry, kind)
         except BaseException:
             self._drop(entry or self._latest())
             raise
@@ -235,7 +238,7 @@ class guard:  # noqa: N801 - read at its place of use: `with guard(...)`, `@guar
             entry = self._latest()
             stop = entry.run._leave_scope(kind, error, traceback)
             await entry.__aexit__(type(stop) if stop else kind, stop or error, traceback)
-            self._let_go(entry)
+            self._let_go(entry, kind)
         except BaseException:
             self._drop(entry or self._latest())
             raise

@@ -245,9 +245,10 @@ class Run:
         life = self._life
         try:
             at_most = life.hand_back(outcome)
-            life.leaving.wait(at_most)
-            if at_most and not life.leaving.delivered:
-                life.leaving.wait(life.late())
+            if at_most:
+                life.leaving.wait(at_most)
+                if not life.leaving.delivered:
+                    life.leaving.wait(life.late())
         except BaseException:
             life.leaving.wait(life.hurry())
             raise
@@ -259,9 +260,10 @@ class Run:
         try:
             with shielded() if outcome == "cancelled" else nullcontext():
                 at_most = life.hand_back(outcome, sender(life.engine.service))
-                await life.leaving.await_(at_most)
-                if at_most and not life.leaving.delivered:
-                    await life.leaving.await_(life.late())
+                if at_most:
+                    await life.leaving.await_(at_most)
+                    if not life.leaving.delivered:
+                        await life.leaving.await_(life.late())
         except GeneratorExit:
             life.hurry()  # and no await: the coroutine is being closed
             raise

@@ -10,6 +10,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
+from contextvars import copy_context
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 from creditguard.guarding.entry import Entry
@@ -76,13 +77,19 @@ def _steps(inner: Generator[Any, Any, Any], run: Run) -> Generator[Any, Any, Any
         try:
             sent = yield item
         except GeneratorExit:
-            with current(run):
-                inner.close()
+            copy_context().run(_close, inner, run)
             raise
         except BaseException as error:
             step = functools.partial(inner.throw, error)
         else:
             step = functools.partial(inner.send, sent)
+
+
+def _close(inner: Generator[Any, Any, Any], run: Run) -> None:
+    """In a context of its own: where the collector closes a generator, which may be in the middle of `copy_context()`, a context variable
+    that is set pulls the context from under it, and Python 3.11 ends in a segmentation fault."""
+    with current(run):
+        inner.close()
 
 
 def _async_generator(function: Callable[..., AsyncGenerator[Any, Any]], new_entry: NewEntry) -> Callable[..., Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import random
 import sys
 import time
@@ -211,9 +212,7 @@ def test_cancelled_while_the_balance_is_read(sqlite_world):
     assert sqlite_world.wrong() is None
 
 
-@pytest.mark.filterwarnings(
-    "ignore:Exception ignored in:pytest.PytestUnraisableExceptionWarning"
-)  # the loop that is not closed
+@pytest.mark.filterwarnings("ignore::ResourceWarning")  # of the loop that is not closed
 @pytest.mark.parametrize("closed", [True, False])
 def test_a_loop_that_ends_with_guards_open(sqlite_world, closed):
     """Tasks that nobody cancels or awaits any more. They die with their loop, and what the engine has of them must not keep either alive."""
@@ -236,6 +235,7 @@ def test_a_loop_that_ends_with_guards_open(sqlite_world, closed):
         delay = chance.uniform(0, 0.02)
         abandon()
         assert (wrong := sqlite_world.wrong()) is None, f"try {number}: {wrong}"
+    gc.collect()
 
 
 def test_a_guarded_coroutine_that_is_closed_in_the_middle(sqlite_world):
