@@ -339,7 +339,7 @@ def test_a_cancellation_from_elsewhere_stays_one(gateway):
 
     async def main():
         task = asyncio.ensure_future(job())
-        while not runs:  # noqa: ASYNC110 - nothing else to wait for
+        while not runs:
             await asyncio.sleep(0.01)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
