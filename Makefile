@@ -43,7 +43,10 @@ test: $(VENV)/.installed ## Run the tests (TEST_ARGS="-k name" for some of them)
 	$(BIN)/python -m pytest -q -m 'not stress' $(TEST_ARGS)
 
 test-stress: $(VENV)/.installed ## The ledgers under fire: processes killed at random, with negative controls
-	$(BIN)/python -m pytest -q -m stress $(TEST_ARGS)
+	$(BIN)/python -m pytest -q -m stress --ignore tests/engine $(TEST_ARGS)
+
+test-soak: $(VENV)/.installed ## The engine for an hour: 20,000 interrupts, 3,600 cancellations, 20,000 guards
+	$(BIN)/python -m pytest -q -m stress tests/engine $(TEST_ARGS)
 
 # An engine and its own environment: Airflow and Prefect cannot share one. Versions that are known to resolve and to work.
 .venv-prefect/.installed: $(VENV)/.package
@@ -106,7 +109,7 @@ types: $(VENV)/.installed ## mypy --strict, and pyright's completeness of the pu
 
 coverage: $(VENV)/.installed ## Branch coverage of the rules, by their own tests: it must be complete
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -q -p no:randomly tests/unit tests/settings $(TEST_ARGS)
+	$(BIN)/coverage run -m pytest -q tests/unit
 	$(BIN)/coverage report --skip-covered --fail-under=100 --include='creditguard/errors.py,creditguard/rules/*'
 
 bench: $(VENV)/.installed ## Speed, as ratios inside one run, with the noise beside them
@@ -120,4 +123,4 @@ check: lint types test coverage test-stress test-prefect test-airflow test-airfl
 clean: ## Remove what was installed and built
 	rm -rf $(VENV) .venv-* build dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 
-.PHONY: help install demo test test-stress test-prefect test-airflow test-airflow2 test-airflow-standalone test-airflow-matrix lint types coverage bench shell-files check clean
+.PHONY: help install demo test test-stress test-soak test-prefect test-airflow test-airflow2 test-airflow-standalone test-airflow-matrix lint types coverage bench shell-files check clean

@@ -11,13 +11,16 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Any, TypedDict
 
 from creditguard.errors import ConfigurationError
-from creditguard.rules.amounts import Amount, rounded, to_credits
+from creditguard.rules.amounts import Amount, to_credits
 from creditguard.rules.arguments import (
+    parse_budget,
+    parse_keep,
     parse_name,
     parse_overrun,
     parse_policy,
     parse_seconds,
     parse_settle,
+    parse_switch,
     parse_thresholds,
 )
 from creditguard.rules.ports import BalanceSource, EventSink, Ledger
@@ -52,12 +55,8 @@ class GuardOptions(TypedDict, total=False):
     sink: EventSink | None
 
 
-def _credits(value: Any, name: str) -> Decimal:
-    return rounded(to_credits(value, name, negative=True))
-
-
 def _budget(value: Any, name: str) -> Any:
-    return value if callable(value) else rounded(to_credits(value, name))
+    return value if callable(value) else parse_budget(value, name)
 
 
 def _tolerance(value: Any, name: str) -> Decimal:
@@ -66,12 +65,6 @@ def _tolerance(value: Any, name: str) -> Decimal:
 
 def _as_it_is(value: Any, _: str) -> Any:
     return value
-
-
-def _flag(value: Any, name: str) -> bool:
-    if isinstance(value, bool):
-        return value
-    raise ConfigurationError(f"{name} must be True or False, not {value!r}", name)
 
 
 def _labels(value: Any, _: str) -> Mapping[str, Label]:
@@ -85,7 +78,7 @@ _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "budget": _budget,
     "on_short": parse_policy,
     "on_unreadable": parse_policy,
-    "keep": _credits,
+    "keep": parse_keep,
     "source": _as_it_is,
     "ledger": _as_it_is,
     "account": parse_name,
@@ -93,13 +86,13 @@ _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "watch": parse_seconds,
     "thresholds": parse_thresholds,
     "on_overrun": parse_overrun,
-    "stop_below": _credits,
+    "stop_below": parse_keep,
     "min_interval": parse_seconds,
     "drift_tolerance": _tolerance,
     "labels": _labels,
     "max_age": parse_seconds,
     "wait": parse_seconds,
-    "shrink": _flag,
+    "shrink": parse_switch,
     "sink": _as_it_is,
 }
 

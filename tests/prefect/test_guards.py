@@ -166,7 +166,7 @@ def test_a_job_without_a_name_has_that_of_its_task_or_flow(api, gateway):
 def test_what_to_do_about_an_overrun_is_a_choice(api, gateway, on_overrun):
     @flow
     def runaway() -> str:
-        with guard("runaway", budget=5, on_overrun=on_overrun) as run:
+        with guard("runaway", budget=5, on_overrun=on_overrun, shrink=False) as run:
             run.record(9)
             run.check()
             return "went on"

@@ -633,3 +633,28 @@ def test_others_on_the_account_may_explain_it(mark):
     admission = replace(ADMITTED, plan=replace(PLAN, shrink=True))
     walk = Walk(flow.leave(admission, replace(ENDING, recorded=Decimal(40))), Reading(balance(100)), mark, None, None)
     assert walk.kinds[-1] == "Settle"
+
+
+def test_a_refusal_that_cannot_be_filed_stands_all_the_same():
+    walk = Walk(flow.enter(PLAN), 1.0, reading(50), denied(0), None, 2.0, DOWN)
+    assert walk.result.refusal.has == 50
+
+
+def test_a_dead_owners_hold_makes_room_for_an_extension():
+    walk = Walk(
+        flow.extend(ADMITTED, Decimal(30)),
+        reading(120, BUSY),
+        denied(110),
+        [DEAD],
+        None,
+        reading(120),
+        granted(80),
+        None,
+    )
+    assert [event.name for event in walk.events] == [events.ABANDONED, events.EXTENDED]
+
+
+def test_a_report_is_a_sentence_and_a_line_in_a_notebook():
+    report = Walk(flow.leave(ADMITTED, ENDING), Reading(balance(100)), ONE_MORE, None, None).result
+    assert str(report) == "nightly: consumed 20 of 80 credits in 3.5 s, 100 left"
+    assert report._repr_html_() == "<div>nightly: consumed 20 of 80 credits in 3.5 s, 100 left</div>"

@@ -84,6 +84,24 @@ REPORT = RUN | {
             ("nightly: abandoned, its process died with 30 credits held since 2026-01-01T00:00:00+00:00, the account had"
             " 120: look up what it spent, nobody reported it"),
         ),
+        (
+            events.LEDGER_UNAVAILABLE,
+            RUN | {"stage": "after", "policy": "none", "reason": "it is busy"},
+            "nightly: the ledger could not be told of the end, and will be told later: it is busy",
+        ),
+        (
+            events.OVERRUN,
+            RUN | {"cause": "budget", "spent": 90, "spent_basis": "shared_account_delta", "stopping": False},
+            "nightly: over its budget: at most 90 of 80 credits spent; raise the budget, or have it stopped (on overrun: stop)",
+        ),
+        (events.FINISHED, SHORT | {"outcome": "refused"}, "posters: refused, needs 80 credits, 48 are free (48 on the account)"),
+        (events.FINISHED, RUN | {"outcome": "refused", "balance_before": None}, "nightly: refused"),
+        (
+            events.FINISHED,
+            RUN | {"outcome": "abandoned", "balance_before": None},
+            "nightly: abandoned, its process died with 80 credits held: look up what it spent, nobody reported it",
+        ),
+        ("creditguard.of_the_future", RUN, "nightly: of the future"),
         (events.EXTENDED, RUN | {"extended_by": 20, "budget": 100}, "nightly: budget raised by 20 to 100 credits"),
     ],
 )  # fmt: skip
