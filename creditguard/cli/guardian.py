@@ -24,13 +24,13 @@ class Guardian:
     def __init__(self) -> None:
         lifeline_end, self._lifeline = os.pipe()
         try:
-            self.group = _start(lifeline_end)
+            self.group: int = _start(lifeline_end)
         except OSError:
             os.close(self._lifeline)
             raise
         finally:
             os.close(lifeline_end)
-        self.reaped = False
+        self.reaped: bool = False
         """Whoever reaps every child, as the first process of a container does, may have reaped this one."""
 
     def missed_keys(self) -> Iterator[int]:

@@ -42,7 +42,7 @@ class _Parser(argparse.ArgumentParser):
         import textwrap
 
         width = min(max(shutil.get_terminal_size().columns - 2, 20), _WIDTH)
-        self.formatter_class = lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=width)
+        self.formatter_class: Any = lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=width)
         lines = super().format_help().splitlines()
         return "".join(
             f"{textwrap.fill(line, width, subsequent_indent=_hang(line), break_on_hyphens=False)}\n" for line in lines

@@ -37,9 +37,9 @@ class Engine:
 
     def __init__(self) -> None:
         self.pid: int = os.getpid()
-        self.service = Service()
-        self.clock = Clock()
-        self.emitter = Emitter(self.service)
+        self.service: Service = Service()
+        self.clock: Clock = Clock()
+        self.emitter: Emitter = Emitter(self.service)
         self.runs: dict[str, Lifecycle] = {}
         """The runs that have been handed over and have no report yet."""
         self.readings_due: dict[int, float] = {}

@@ -51,9 +51,9 @@ class Leases:
     """One ledger. `patience`: seconds after which a verb is taken to hang."""
 
     def __init__(self, ledger: Ledger, engine: Engine, patience: float) -> None:
-        self.ledger = ledger
-        self.engine = engine
-        self.desk = Desk(engine.service, ledger.name, patience)
+        self.ledger: Ledger = ledger
+        self.engine: Engine = engine
+        self.desk: Desk = Desk(engine.service, ledger.name, patience)
         self.ever_answered: bool = False
         self.opened: bool = False
         """Something was asked, so there may be a connection, now or in an instant: it stays so when it was closed for a fork, for

@@ -46,14 +46,14 @@ class Lifecycle:
     """The engine's side of a run."""
 
     def __init__(self, plan: Plan, parts: Parts, engine: Engine, stopping: Stopping) -> None:
-        self.plan = plan
-        self.parts = parts
-        self.engine = engine
-        self.meter = Meter(plan)
-        self.stopping = stopping
+        self.plan: Plan = plan
+        self.parts: Parts = parts
+        self.engine: Engine = engine
+        self.meter: Meter = Meter(plan)
+        self.stopping: Stopping = stopping
         self.pending: int | None = None
         self.lease_is_lost: bool = False
-        self.admission = Admission(plan, time.monotonic())
+        self.admission: Admission = Admission(plan, time.monotonic())
         self.is_admitted: bool = False
         self.entering: Ticket[Admission] = Ticket()
         self.leaving: Ticket[Report] = Ticket()

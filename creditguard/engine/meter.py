@@ -35,7 +35,7 @@ class Meter:
     """The meter of one run."""
 
     def __init__(self, plan: Plan) -> None:
-        self.plan = plan
+        self.plan: Plan = plan
         self._amounts: list[Decimal] = []
         self._sum: tuple[int, Decimal] = 0, ZERO
         self._said: dict[object, object] = {}

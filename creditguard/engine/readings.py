@@ -56,10 +56,10 @@ class Readings:
     """Readings of one source for one account, each within `timeout` seconds."""
 
     def __init__(self, source: BalanceSource, leases: Leases, account: str, timeout: float) -> None:
-        self.source = source
-        self.leases = leases
-        self.timeout = timeout
-        self.account = account
+        self.source: BalanceSource = source
+        self.leases: Leases = leases
+        self.timeout: float = timeout
+        self.account: str = account
         self._patience = timeout / 4
         self._gathering = _thread.allocate_lock()  # taken by service threads alone
         self._next: _Batch | None = None

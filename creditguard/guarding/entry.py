@@ -26,7 +26,7 @@ class Entry:
     __slots__ = ("__weakref__", "gone", "run")
 
     def __init__(self, run: Run) -> None:
-        self.run = run
+        self.run: Run = run
         self.gone: Callable[..., object] = partial(run._life.engine.service.put, run._life.vanish)
         # Called with the dead reference, which `put` takes for a flag that it does not heed.
         run._life.backstop = weakref.ref(self, self.gone)

@@ -31,7 +31,7 @@ class Given(SecretText):
 
     def __init__(self, value: Any, name: str) -> None:
         super().__init__(value)
-        self.name = name
+        self.name: str = name
 
     def __repr__(self) -> str:
         return f"<given by {self.name}>"

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from decimal import Decimal
 from difflib import get_close_matches
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, ValidationInfo
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
@@ -40,13 +40,13 @@ def _default(text: str) -> Any:
 
 
 Seconds = Annotated[float, _rule(arguments.parse_seconds)]
-Policy = _rule(arguments.parse_policy)
+Policy: Any = _rule(arguments.parse_policy)
 
 
 class Job(BaseModel):
     """`[jobs.NAME]` of a settings file."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
+    model_config: ClassVar[ConfigDict] = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
 
     budget: Annotated[Decimal, _rule(arguments.parse_budget)] = Field(description="credits that the job may need")
 
@@ -54,7 +54,7 @@ class Job(BaseModel):
 class Settings(BaseSettings):
     """The settings of the environment and of the settings files that there are."""
 
-    model_config = SettingsConfigDict(
+    model_config: ClassVar[SettingsConfigDict] = SettingsConfigDict(
         extra="forbid", frozen=True, hide_input_in_errors=True, case_sensitive=True, validate_default=False
     )
 

@@ -21,10 +21,10 @@ class Answer:
     __slots__ = ("body", "cut", "headers", "status")
 
     def __init__(self, status: int, headers: Mapping[str, str], body: bytes, *, cut: bool = False) -> None:
-        self.status = status
-        self.headers = headers
-        self.body = body
-        self.cut = cut
+        self.status: int = status
+        self.headers: Mapping[str, str] = headers
+        self.body: bytes = body
+        self.cut: bool = cut
 
     def __repr__(self) -> str:
         return f"Answer({self.status}, {len(self.body)} bytes)"
@@ -41,8 +41,8 @@ class Failure:
     __slots__ = ("kind", "why")
 
     def __init__(self, why: str, kind: Literal["dropped", "timeout", "network", "fatal", "garbled"]) -> None:
-        self.why = why
-        self.kind = kind
+        self.why: str = why
+        self.kind: Literal["dropped", "timeout", "network", "fatal", "garbled"] = kind
 
     def __repr__(self) -> str:
         return f"Failure({self.why!r}, {self.kind!r})"

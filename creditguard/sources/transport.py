@@ -45,7 +45,7 @@ FOREVER = 1e6
 
 Headers: TypeAlias = "Callable[[], dict[str, str]]"
 
-clock = partial(time.clock_gettime, time.CLOCK_MONOTONIC)
+clock: Callable[[], float] = partial(time.clock_gettime, time.CLOCK_MONOTONIC)
 """Seconds. They go on where a test has frozen `time.monotonic`."""
 
 _here = threading.local()
