@@ -35,6 +35,7 @@ Totals are text: 64 bits would overflow at the tenth budget of the largest size,
 
 from __future__ import annotations
 
+import _thread
 import os
 import sqlite3
 import time
@@ -92,6 +93,7 @@ class SqliteLedger:
         self._skew = skew
         self._is_dead = is_dead
         self._file: File | None = None
+        self._mutexes: dict[int, _thread.LockType] = {}
         self._clock = Clock("")
         self._reading, self._writing = _Verb(self, writes=False), _Verb(self, writes=True)
 
@@ -294,6 +296,14 @@ class SqliteLedger:
                 self._file.compact()
 
     def close(self) -> None:
+        mutex = self._mutex()
+        if mutex.acquire(timeout=self._wait):  # else it is in use, by a verb that hangs
+            try:
+                self._let_go()
+            finally:
+                mutex.release()
+
+    def _let_go(self) -> None:
         file, self._file = self._file, None
         if file is not None and file.pid == os.getpid():
             file.close()
@@ -327,6 +337,12 @@ class SqliteLedger:
 
     # The file, and what goes wrong with it.
 
+    def _mutex(self) -> _thread.LockType:
+        """Held during each verb. The engine asks one at a time; but whoever handed this object to a guard may ask it as well, and
+        SQLite's connections crash when two threads use one at once. A forked child has one of its own."""
+        pid = os.getpid()
+        return self._mutexes.get(pid) or self._mutexes.setdefault(pid, _thread.allocate_lock())
+
     def _opened(self) -> File:
         file = self._file
         if file is not None and file.pid != os.getpid():
@@ -343,7 +359,7 @@ class SqliteLedger:
 
     def _unavailable(self, error: Exception) -> LedgerUnavailable:
         """What went wrong, in one line; the next verb starts afresh."""
-        self.close()
+        self._let_go()
         if isinstance(error, TimeoutError) or str(error) == "database is locked":
             message = f"{self._path} is busy: another process has kept it locked for {self._wait:g} s"
         elif isinstance(error, NotOursError):
@@ -368,30 +384,42 @@ class _Verb:
 
     def __enter__(self) -> _Sql:
         ledger = self._ledger
+        mutex = ledger._mutex()  # noqa: SLF001
+        if not mutex.acquire(timeout=ledger._wait):  # noqa: SLF001
+            message = f"{ledger._path} is busy: another thread has kept it for {ledger._wait:g} s"  # noqa: SLF001
+            raise LedgerUnavailable(message, ledger.name)
         try:
             file = self._file = ledger._opened()  # noqa: SLF001
             if self._writes:
                 file.lock.take(ledger._wait)  # noqa: SLF001
                 file.sql.execute("BEGIN IMMEDIATE")
         except Exception as error:
-            raise ledger._unavailable(error) from None  # noqa: SLF001
+            unavailable = ledger._unavailable(error)  # noqa: SLF001
+            mutex.release()
+            raise unavailable from None
+        except BaseException:
+            mutex.release()
+            raise
         return file.sql
 
     def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:
         file, self._file = self._file, None
         assert file  # noqa: S101 - it was entered
         try:
-            if self._writes and error is None:
-                file.sql.execute("COMMIT")
-        except Exception as failed:
-            error = failed
-        if self._writes:
-            if error is not None:
-                file.roll_back()
-            file.lock.release()
-        file.busy = False
-        if isinstance(error, Exception):
-            raise self._ledger._unavailable(error) from None  # noqa: SLF001
+            try:
+                if self._writes and error is None:
+                    file.sql.execute("COMMIT")
+            except Exception as failed:
+                error = failed
+            if self._writes:
+                if error is not None:
+                    file.roll_back()
+                file.lock.release()
+            file.busy = False
+            if isinstance(error, Exception):
+                raise self._ledger._unavailable(error) from None  # noqa: SLF001
+        finally:
+            self._ledger._mutex().release()  # noqa: SLF001
 
 
 def _mark(sql: _Sql, account: str) -> Mark:

@@ -214,6 +214,7 @@ def test_an_attack_on_a_handler_that_replaces_the_exception_is_seen(sqlite_world
     assert any("was swallowed" in wrong for _, _, wrong in failures)
 
 
+@pytest.mark.stress
 @pytest.mark.parametrize("job", [block, function])
 def test_an_exception_that_is_kept_keeps_no_hold(sqlite_world, job):
     """Its traceback has the frames, and these have the entry, so that the backstop does not fall: the handlers alone take the hold back. They
@@ -224,6 +225,7 @@ def test_an_exception_that_is_kept_keeps_no_hold(sqlite_world, job):
     assert len(failures) <= 4
 
 
+@pytest.mark.stress
 def test_what_a_guard_that_lives_on_leaves_behind(sqlite_world):
     """The guard of a module is entered again and again, and it keeps its runs: what `with` calls next must find them. Where neither of its
     handlers reaches (the return from `__enter__`, the beginning of `__exit__`) the hold stays, until the process ends."""

@@ -30,9 +30,6 @@ if TYPE_CHECKING:  # agents import this file, and have no path to the server's
 HERE = Path(__file__).parent
 ROOT = Path(creditguard.__file__).parent.parent
 
-if TYPE_CHECKING:
-    from postgres_server import PostgresServer  # not there for the programs that tests run
-
 
 class Server:
     """The tests' PostgreSQL, and a connection to it."""
