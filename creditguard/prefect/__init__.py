@@ -40,7 +40,7 @@ _HOMES = {
 }
 
 
-_OLDEST = 3, 4
+_OLDEST = 3, 6
 
 
 def __getattr__(name: str) -> object:
@@ -63,11 +63,12 @@ def _check_prefect() -> None:
         installed = version("prefect")
     except PackageNotFoundError:
         installed = "none"
-    if installed == "none" or tuple(map(int, installed.split(".")[:2])) < _OLDEST:
+    numbers = installed.split(".")[:2]
+    if installed == "none" or (all(map(str.isdigit, numbers)) and tuple(map(int, numbers)) < _OLDEST):
         from creditguard.errors import ConfigurationError
 
-        needed = ".".join(map(str, _OLDEST))
-        message = f"creditguard.prefect needs Prefect {needed} or later, and {installed} is installed: pip install 'creditguard[prefect]'"
+        oldest = ".".join(map(str, _OLDEST))
+        message = f"creditguard.prefect needs Prefect {oldest} or later, and {installed} is installed: pip install 'creditguard[prefect]'"
         raise ConfigurationError(message, "prefect")
 
 

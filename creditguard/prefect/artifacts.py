@@ -13,10 +13,11 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
 
-from creditguard.errors import CreditGuardError, InsufficientCredits
-from creditguard.prefect.sentences import amount, duration, needs, sentence
+from creditguard.errors import CreditGuardError, InsufficientCredits, shortage
 from creditguard.rules import events
+from creditguard.rules.amounts import to_json
 from creditguard.rules.report import Report
+from creditguard.rules.sentences import amount, duration, sentence
 from creditguard.rules.spending import Spending
 from creditguard.rules.values import Admission
 
@@ -28,34 +29,38 @@ _PATIENCE = 10.0
 
 def report_page(report: Report, refusal: CreditGuardError | None) -> Any:
     """The page of a run that has ended, or was refused."""
-    fields = report.to_dict()
+    fields: dict[str, Any] = report.to_dict()
     if refusal:
         return _page("credit-report", report.job, _refused(fields, refusal), _question(fields), fields)
     figures = {
-        "consumed": amount(report.credits_consumed),
-        "budget": amount(report.budget),
-        "before": amount(report.balance_before),
-        "after": amount(report.balance_after),
+        "consumed": amount(fields["credits_consumed"]),
+        "budget": amount(fields["budget"]),
+        "before": amount(fields["balance_before"]),
+        "after": amount(fields["balance_after"]),
         "took": duration(report.duration_s),
     }
-    return _page("credit-report", report.job, sentence(events.finished(report)), figures, fields)
+    return _page("credit-report", report.job, sentence(events.FINISHED, fields), figures, fields)
 
 
 def answer_page(admission: Admission) -> Any:
     """The page of a gate's answer."""
-    fields = events.admitted(admission).fields
+    plan, fields = admission.plan, events.admitted(admission).fields
     if admission.refusal:
         said = _refused(fields, admission.refusal)
+    elif admission.balance is None or admission.headroom is None:
+        said = f"{plan.job}: may start, how much there is could not be read"
     elif admission.shortfall:
-        said = sentence(events.short(admission))
+        said = sentence(events.SHORT, fields)
     else:
-        said = f"{fields['job']}: may start, {needs(fields)}"
-    return _page("credit-gate", admission.plan.job, said, _question(fields), fields)
+        there = admission.balance.amount, admission.held_by_others, plan.keep
+        said = f"{plan.job}: may start, {shortage(plan.budget, admission.headroom, plan.unit, *there)}"
+    return _page("credit-gate", plan.job, said, _question(fields), fields)
 
 
 def _refused(fields: Mapping[str, Any], refusal: CreditGuardError) -> str:
-    why = needs(fields) if isinstance(refusal, InsufficientCredits) else str(refusal)
-    return f"{fields['job']}: refused, {why}"
+    if isinstance(refusal, InsufficientCredits):
+        return sentence(events.REFUSED, fields)
+    return f"{fields['job']}: refused, {refusal}"
 
 
 def _question(fields: Mapping[str, Any]) -> dict[str, str]:
@@ -151,5 +156,5 @@ class Bar:
 
     def _content(self, spending: Spending) -> dict[str, Any]:
         share = 100 * float(spending.spent or 0) / float(self._budget) if self._budget else 0.0
-        spent = f"{amount(spending.spent)} of {amount(self._budget)} {self._unit} spent ({spending.basis})"
+        spent = f"{amount(to_json(spending.spent))} of {amount(to_json(self._budget))} {self._unit} spent ({spending.basis})"
         return {"progress": min(max(share, 0.0), 100.0), "description": f"{self._job}: {spent}"}

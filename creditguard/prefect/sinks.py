@@ -6,9 +6,9 @@ import json
 import logging
 from typing import Any
 
-from creditguard.prefect.sentences import sentence
 from creditguard.rules.events import Event, Level
 from creditguard.rules.ports import EventSink
+from creditguard.rules.sentences import sentence
 
 
 class RunLog:
@@ -27,7 +27,7 @@ class RunLog:
         """Log the event."""
         log = getattr(self._logger, self._refusals if event.name == "creditguard.refused" else event.level)
         extra = {"event": event.name, **event.fields}
-        log("%s\n%s %s", sentence(event), event.name, json.dumps(event.fields), extra=extra)
+        log("%s\n%s %s", sentence(event.name, event.fields), event.name, json.dumps(event.fields), extra=extra)
 
 
 class RunEvents:

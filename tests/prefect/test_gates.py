@@ -46,7 +46,7 @@ def test_short_is_not_retried(api, gateway, calls):
     assert gateway.balance_reads == 1
     (artifact,) = api.artifacts(state.state_details.flow_run_id)
     assert artifact["table"]["outcome"] == "refused"
-    assert artifact["sentence"] == "retried: refused, needs 500 credits, 120 are free (120 on the account)"
+    assert artifact["sentence"] == REFUSED.replace("gated", "retried")
     assert artifact["figures"] == {
         "needs": "500",
         "free": "120",
@@ -176,12 +176,13 @@ def test_a_gate_that_opens_takes_no_hold(api, gateway, ledger, gate):
     assert admitted["fields"]["labels"].get("task") == (None if gate is credit_gate else "credit-gate")
 
 
+REFUSED = "gated: refused, needs 500 credits, 120 are free (120 on the account): top up 380, or declare less"
 ANSWERS = [
     (100, "fail", "gated: may start, needs 100 credits, 120 are free (120 on the account)"),
-    (500, "fail", "gated: refused, needs 500 credits, 120 are free (120 on the account)"),
-    (500, "cancel", "gated: refused, needs 500 credits, 120 are free (120 on the account)"),
-    (500, "skip", "gated: refused, needs 500 credits, 120 are free (120 on the account)"),
-    (500, "warn", "gated: started although short, needs 500 credits, 120 are free (120 on the account)"),
+    (500, "fail", REFUSED),
+    (500, "cancel", REFUSED),
+    (500, "skip", REFUSED),
+    (500, "warn", "gated: short, but it starts: needs 500 credits, 120 are free (120 on the account)"),
 ]
 LEVELS = {"fail": 40, "cancel": 30, "skip": 20, "warn": 30}
 
