@@ -57,7 +57,7 @@ class Desk:
         return PARKED
 
     def hangs(self, share: int = 1) -> bool:
-        """Whether a verb has been at it for too long, or for half of that (`share` 2)."""
+        """Whether a verb has been at it for too long, or for half of that (`share` 2), a tenth (10)."""
         return self._free.locked() and seconds() - self._since > self._patience / share
 
     def _perform(self, verb: Callable[[], Any]) -> Any:

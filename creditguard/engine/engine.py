@@ -119,7 +119,9 @@ class Engine:
         ends = seconds() + within
         waiting = []
         for leases in list(self._leases.values()):
-            if not leases.opened:
+            if not leases.opened or leases.desk.hangs(
+                10
+            ):  # what hangs would keep the others open for as long as it is waited for
                 continue
             closed: SimpleQueue[None] = SimpleQueue()
             go_on: SimpleQueue[None] = SimpleQueue()
@@ -138,7 +140,7 @@ def _closing(leases: Leases, closed: SimpleQueue[None], go_on: SimpleQueue[None]
         leases.close()
         closed.put(None)
         try:
-            go_on.get(timeout=_PATIENCE_TO_FORK)
+            go_on.get(timeout=3 * _PATIENCE_TO_FORK)  # others that hang may have kept the fork waiting for all of it
         except Empty:
             pass
 
