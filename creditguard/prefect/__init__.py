@@ -40,7 +40,7 @@ _HOMES = {
 }
 
 
-_OLDEST = 3, 6
+_OLDEST = 3, 8
 
 
 def __getattr__(name: str) -> object:
