@@ -35,21 +35,25 @@ def current_run() -> Run:
 
     Raises LookupError outside of any.
     """
-    # A run may have ended in another context than this one (in a fixture, by an exit stack of another task).
-    for run in reversed(_stack.get()):
-        if not run._life.over:
-            return run
+    if runs := _under_way():
+        return runs[-1]
     raise LookupError("no guarded run here: current_run() is for code inside of a guard")
+
+
+def _under_way() -> list[Run]:
+    """The runs of this context, the innermost last. One of them may have ended in another context (in a fixture, by an exit stack of
+    another task), or a signal may have come before it was taken away."""
+    return [run for run in _stack.get() if not run._life.over]
 
 
 @contextmanager
 def current(run: Run) -> Iterator[None]:
     """Make `run` the current one for a while."""
-    _stack.set((*_stack.get(), run))
+    _stack.set((*_under_way(), run))
     try:
         yield
     finally:  # not by a token: a coroutine may be closed in another context than it ran in
-        _stack.set(tuple(other for other in _stack.get() if other is not run))
+        _stack.set(tuple(other for other in _under_way() if other is not run))
 
 
 class Run:

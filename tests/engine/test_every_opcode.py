@@ -102,6 +102,9 @@ ASYNC = [async_block, stoppable_async_block, coroutine, async_generator]
 CALLED_BY_TRIO = ("_deliver", "flush")
 
 
+MOST_OPCODES = 10_000
+
+
 def strike_sync(job, world, at, error):
     with Strike(at, error) as strike:
         job(world)
@@ -145,7 +148,7 @@ def attack(strike, job, world, step=1, keep=False):
     frames that it came through, as a notebook does, and whoever collects errors."""
     strike(job, world, 0, None)  # what is imported and cached at first use is not what is attacked here
     failures = []
-    for at in count(1, step):
+    for at in range(1, MOST_OPCODES, step):
         error = Struck(f"at {at}")
         try:
             strike(job, world, at, error)
@@ -164,7 +167,7 @@ def attack(strike, job, world, step=1, keep=False):
             error = None
             if len(failures) > 20 or world.wrong(5.0):
                 return at, failures
-    return None
+    return MOST_OPCODES, [(MOST_OPCODES, None, "each attack makes the next one longer: something piles up")]
 
 
 def where(error):
