@@ -110,7 +110,7 @@ types: $(VENV)/.installed ## mypy --strict, and pyright's completeness of the pu
 
 coverage: $(VENV)/.installed ## Branch coverage of the rules, by their own tests: it must be complete
 	$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest -q tests/unit
+	$(BIN)/coverage run -m pytest -q tests/rules
 	$(BIN)/coverage report --skip-covered --fail-under=100 --include='creditguard/errors.py,creditguard/rules/*'
 
 bench: $(VENV)/.installed ## Speed, as ratios inside one run, with the noise beside them

@@ -18,14 +18,18 @@ class Events(logging.Handler):
         self.records: list[logging.LogRecord] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.records.append(record)
+        if hasattr(record, "event"):
+            self.records.append(record)
 
     @property
     def names(self) -> list[str]:
         return [record.event.removeprefix("creditguard.") for record in self.records]
 
+    def all(self, name: str) -> list[logging.LogRecord]:
+        return [record for record in self.records if record.event == f"creditguard.{name}"]
+
     def last(self, name: str) -> logging.LogRecord:
-        return next(record for record in reversed(self.records) if record.event == f"creditguard.{name}")
+        return self.all(name)[-1]
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-BENCH = Path(__file__).parent.parent / "bench" / "run.py"
+BENCH = Path(__file__).parents[2] / "bench" / "run.py"
 
 ROWS = [
     "guard, no ledger",
