@@ -111,7 +111,14 @@ types: $(VENV)/.installed ## mypy --strict, and pyright's completeness of the pu
 coverage: $(VENV)/.installed ## Branch coverage of the rules, by their own tests: it must be complete
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -q tests/rules
+	@$(BIN)/coverage combine -q
 	$(BIN)/coverage report --skip-covered --fail-under=100 --include='creditguard/errors.py,creditguard/rules/*'
+
+coverage-all: $(VENV)/.installed ## Branch coverage of each module by all tests, with the commands that they start
+	$(BIN)/coverage erase
+	-$(BIN)/coverage run -m pytest -q -m 'not stress' --ignore tests/engine --timeout 300 $(TEST_ARGS)
+	@$(BIN)/coverage combine -q
+	$(BIN)/coverage report --skip-covered
 
 bench: $(VENV)/.installed ## Speed, as ratios inside one run, with the noise beside them
 	$(BIN)/python bench/run.py $(BENCH_ARGS)
@@ -124,4 +131,4 @@ check: lint types test coverage test-stress test-prefect test-airflow test-airfl
 clean: ## Remove what was installed and built
 	rm -rf $(VENV) .venv-* build dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 
-.PHONY: help install demo test test-stress test-soak test-prefect test-airflow test-airflow2 test-airflow-standalone test-airflow-matrix lint types coverage bench shell-files check clean
+.PHONY: help install demo test test-stress test-soak test-prefect test-airflow test-airflow2 test-airflow-standalone test-airflow-matrix lint types coverage coverage-all bench shell-files check clean
