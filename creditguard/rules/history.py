@@ -20,6 +20,30 @@ ENOUGH = 5
 """Fewer runs than that suggest nothing."""
 
 
+class PastRun(NamedTuple):
+    """Of a run, what the statistics need."""
+
+    job: str
+    outcome: str
+    consumed: Decimal | None
+    """What it consumed, if that is sure."""
+    free: Decimal | None
+    """The headroom that it found."""
+    over_budget: bool
+
+
+def past(report: Filed) -> PastRun:
+    """The run whose report this is. What a damaged ledger made of a field counts as not known."""
+    sure = report.get("basis") in ("recorded", "account_delta")
+    return PastRun(
+        job=str(report.get("job") or ""),
+        outcome=str(report.get("outcome") or ""),
+        consumed=number(report.get("credits_consumed")) if sure else None,
+        free=number(report.get("headroom")),
+        over_budget=report.get("over_budget") is True,
+    )
+
+
 def number(value: object) -> Decimal | None:
     """An amount of a filed report; None for what is not one."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
@@ -28,10 +52,17 @@ def number(value: object) -> Decimal | None:
     return rounded(amount) if amount.is_finite() and amount.copy_abs() <= LARGEST else None
 
 
-def figure(report: Filed) -> Decimal | None:
-    """What the run consumed, if that is sure."""
-    sure = report.get("basis") in ("recorded", "account_delta")
-    return number(report.get("credits_consumed")) if sure else None
+def grouped(reports: Iterable[Filed], key: Callable[[Filed], str]) -> dict[str, list[PastRun]]:
+    """The runs by job, by day, or by whatever `key` says, in its order. Of a hundred thousand reports this keeps what matters."""
+    groups: dict[str, list[PastRun]] = {}
+    for report in reports:
+        groups.setdefault(key(report), []).append(past(report))
+    return dict(sorted(groups.items()))
+
+
+def job_of(report: Filed) -> str:
+    """The name of the run's job: a key for `grouped`."""
+    return str(report.get("job") or "")
 
 
 def percentile(ordered: Sequence[Decimal], percent: int) -> Decimal:
@@ -57,48 +88,25 @@ class Totals(NamedTuple):
     """How many of `runs` have no sure figure, so that `consumed` lacks theirs."""
 
 
-def totals(reports: Iterable[Filed]) -> Totals:
+def totals(runs: Iterable[PastRun]) -> Totals:
     """The totals of these runs."""
-    runs = refused = over_budget = abandoned = 0
-    figures = []
-    for report in reports:
-        outcome, consumed = report.get("outcome"), figure(report)
-        if outcome == "refused":
-            refused += 1
-            continue
-        runs += 1
-        abandoned += outcome == "abandoned"
-        over_budget += report.get("over_budget") is True
-        if consumed is not None:
-            figures.append(consumed)
-    figures.sort()
+    all_runs = list(runs)
+    started = [run for run in all_runs if run.outcome != "refused"]
+    figures = _figures(started)
     consumed = ZERO
     for each in figures:
         consumed = EXACT.add(consumed, each)
     return Totals(
-        runs=runs,
-        refused=refused,
+        runs=len(started),
+        refused=len(all_runs) - len(started),
         consumed=whole(consumed),
-        over_budget=over_budget,
+        over_budget=sum(run.over_budget for run in started),
         mean=rounded(EXACT.divide(consumed, Decimal(len(figures)))) if figures else None,
         p50=percentile(figures, 50) if figures else None,
         p90=percentile(figures, 90) if figures else None,
-        abandoned=abandoned,
-        unsure=runs - len(figures),
+        abandoned=sum(run.outcome == "abandoned" for run in started),
+        unsure=len(started) - len(figures),
     )
-
-
-def grouped(reports: Iterable[Filed], key: Callable[[Filed], str]) -> dict[str, list[Filed]]:
-    """The runs by job, by day, or by whatever `key` says, sorted by that."""
-    groups: dict[str, list[Filed]] = {}
-    for report in reports:
-        groups.setdefault(key(report), []).append(report)
-    return dict(sorted(groups.items()))
-
-
-def job_of(report: Filed) -> str:
-    """The name of the run's job."""
-    return str(report.get("job") or "")
 
 
 class Suggestion(NamedTuple):
@@ -120,40 +128,37 @@ class Suggestion(NamedTuple):
     """The share of them that would have started, and consumed more."""
 
 
-def suggest(job: str, reports: Iterable[Filed]) -> Suggestion:
+def suggest(job: str, runs: Iterable[PastRun]) -> Suggestion:
     """The budget for the job whose runs these are: what 95 % of them did not exceed, rounded up to two figures."""
-    known = [(report, figure(report)) for report in reports]
-    figures = sorted(consumed for _, consumed in known if consumed is not None)
+    known = [run for run in runs if run.consumed is not None or run.outcome == "refused"]
+    figures = _figures(known)
     p50, p90, p95 = (percentile(figures, percent) if figures else None for percent in (50, 90, 95))
     most = figures[-1] if figures else None
     if p95 is None or len(figures) < ENOUGH:
-        runs = "1 run has" if len(figures) == 1 else f"{len(figures) or 'no'} runs have"
-        reason = f"{runs} a sure figure, {ENOUGH} are needed"
+        have = "1 run has" if len(figures) == 1 else f"{len(figures) or 'no'} runs have"
+        reason = f"{have} a sure figure, {ENOUGH} are needed"
         return Suggestion(job, len(figures), p50, p90, p95, most, None, reason, None, None)
     budget = max(_round(p95, p95.adjusted() - 1, ROUND_CEILING), ZERO)
-    refused = over = of = 0
-    for report, consumed in known:
-        if consumed is None and report.get("outcome") != "refused":
-            continue
-        of += 1
-        free = number(report.get("headroom"))
-        if free is not None and free < budget:
-            refused += 1
-        elif consumed is not None and consumed > budget:
-            over += 1
+    started = [run for run in known if run.free is None or run.free >= budget]
+    over = sum(run.consumed is not None and run.consumed > budget for run in started)
     reason = f"95 % of {len(figures)} runs took {p95:f} or less{', rounded up' if budget > p95 else ''}"
-    return Suggestion(job, len(figures), p50, p90, p95, most, budget, reason, refused / of, over / of)
+    of = len(known)
+    return Suggestion(job, len(figures), p50, p90, p95, most, budget, reason, (of - len(started)) / of, over / of)
 
 
-def usually(reports: Iterable[Filed]) -> str | None:
+def usually(runs: Iterable[PastRun]) -> str | None:
     """`usually 60-75, at most 79 in 12 runs`: four of five runs took that much, and none more. None if too few are known."""
-    figures = sorted(consumed for consumed in map(figure, reports) if consumed is not None)
+    figures = _figures(runs)
     if len(figures) < ENOUGH:
         return None
-    low, high, most = percentile(figures, 10), percentile(figures, 90), figures[-1]
-    least, up_to = _readable(low, ROUND_FLOOR), _readable(high, ROUND_CEILING)
+    least = _readable(percentile(figures, 10), ROUND_FLOOR)
+    up_to = _readable(percentile(figures, 90), ROUND_CEILING)
     span = f"{least:f}" if least == up_to else f"{least:f}-{up_to:f}"
-    return f"usually {span}, at most {_readable(most, ROUND_CEILING):f} in {len(figures)} runs"
+    return f"usually {span}, at most {_readable(figures[-1], ROUND_CEILING):f} in {len(figures)} runs"
+
+
+def _figures(runs: Iterable[PastRun]) -> list[Decimal]:
+    return sorted(run.consumed for run in runs if run.consumed is not None)
 
 
 def _readable(amount: Decimal, rounding: str) -> Decimal:

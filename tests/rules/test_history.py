@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from creditguard.rules import history
-from creditguard.rules.history import figure, grouped, job_of, number, percentile, suggest, totals, usually
+from creditguard.rules.history import PastRun, grouped, job_of, number, past, percentile
 
 
 def ran(consumed, basis="account_delta", job="nightly", **more):
@@ -18,6 +18,18 @@ def ran(consumed, basis="account_delta", job="nightly", **more):
 
 def refused(headroom):
     return {"job": "nightly", "outcome": "refused", "credits_consumed": None, "basis": "unknown", "headroom": headroom}
+
+
+def totals(reports):
+    return history.totals(map(past, reports))
+
+
+def suggest(job, reports):
+    return history.suggest(job, map(past, reports))
+
+
+def usually(reports):
+    return history.usually(map(past, reports))
 
 
 def decimals(*amounts):
@@ -46,8 +58,14 @@ def test_a_filed_amount_is_a_number_or_nothing(value, expected):
     [("recorded", 7), ("account_delta", 7), ("shared_account_delta", None), ("unknown", None), (None, None)],
 )
 def test_only_a_sure_figure_counts(basis, expected):
-    assert figure(ran(7, basis)) == expected
-    assert figure(ran(None, "account_delta")) is None
+    assert past(ran(7, basis)).consumed == expected
+    assert past(ran(None, "account_delta")).consumed is None
+
+
+def test_of_a_damaged_report_nothing_is_known():
+    assert past({}) == PastRun("", "", None, None, over_budget=False)
+    wrong = past({"job": 5, "outcome": [], "basis": {}, "credits_consumed": "9", "headroom": "x", "over_budget": "yes"})
+    assert wrong == PastRun("5", "", None, None, over_budget=False)
 
 
 def test_a_percentile_is_a_figure_that_some_run_had():
@@ -85,7 +103,10 @@ def test_totals_of_nothing_are_not_known_rather_than_0():
 
 def test_runs_are_grouped_in_the_order_of_their_key():
     runs = [ran(1, job="b"), ran(2, job="a"), ran(3, job="b"), ran(4, job=None)]
-    assert grouped(runs, job_of) == {"": [runs[3]], "a": [runs[1]], "b": [runs[0], runs[2]]}
+    assert grouped(runs, job_of) == {
+        "": [past(runs[3])], "a": [past(runs[1])], "b": [past(runs[0]), past(runs[2])],
+    }  # fmt: skip
+    assert list(grouped(runs, job_of)) == ["", "a", "b"]
 
 
 def test_the_suggested_budget_is_the_95th_percentile_rounded_up():
