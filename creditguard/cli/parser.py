@@ -310,6 +310,28 @@ def _history(command: argparse.ArgumentParser) -> None:
     _ledger_options(command)
 
 
+def _report(command: argparse.ArgumentParser) -> None:
+    command.epilog = "It needs the extra: pip install 'creditguard[report]'. The page needs no network."
+    command.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="a page (.html) or a picture (.png, .svg); '-': the page, to stdout (default: report.html)",
+    )
+    command.add_argument("--job", "--name", metavar="JOB", help="of this job only")
+    command.add_argument(
+        "--since",
+        metavar="TIME",
+        type=values.since,
+        default="30d",
+        help="since so long ago (12h, 7d), or since a date (default: 30d)",
+    )
+    command.add_argument("--account", metavar="NAME", help="of this account only")
+    command.add_argument(
+        "--ledger", metavar="URL", help="default: CREDITGUARD_LEDGER, or the one in your state directory"
+    )
+
+
 def _ledger(command: argparse.ArgumentParser) -> None:
     command.add_argument("action", choices=("init",), help="create or upgrade them; harmless to repeat")
     command.add_argument("--ledger", metavar="URL", help="default: CREDITGUARD_LEDGER")
@@ -360,6 +382,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "wait": ("wait until a budget fits, without running anything", _wait),
     "holds": ("list what running jobs hold, or release a hold that should not be there", _holds),
     "history": ("list what the latest runs consumed", _history),
+    "report": ("make a page, or a picture, that shows where the credits went", _report),
     "ledger": ("make the tables of a shared ledger", _ledger),
     "record": ("inside of run: say that credits were spent", _record),
     "extend": ("inside of run: ask for more credits than the budget", _extend),
