@@ -181,10 +181,13 @@ def _ledger_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="as a JSON array")
 
 
-def _past_options(command: argparse.ArgumentParser, since: str) -> None:
+def _past_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--job", "--name", metavar="JOB", help="of this job only")
     command.add_argument(
-        "--since", metavar="TIME", type=values.since, help=f"since so long ago (12h, 7d), or since a date ({since})"
+        "--since",
+        metavar="TIME",
+        type=values.since,
+        help="since so long ago (12h, 7d), or since a date (the ledger keeps 90 days)",
     )
     _ledger_options(command)
 
@@ -315,7 +318,7 @@ def _holds(command: argparse.ArgumentParser) -> None:
 
 
 def _history(command: argparse.ArgumentParser) -> None:
-    _past_options(command, "default: the ledger keeps 90 days")
+    _past_options(command)
     command.add_argument("--by", choices=("job", "day"), help="totals of each job, or of each day, instead of the runs")
     command.add_argument(
         "--limit",
@@ -324,6 +327,10 @@ def _history(command: argparse.ArgumentParser) -> None:
         help="so many of the latest runs (default: 20, or all with --since or --by)",
     )
     command.add_argument("--csv", action="store_true", help="as CSV")
+
+
+def _suggest(command: argparse.ArgumentParser) -> None:
+    _past_options(command)
 
 
 def _ledger(command: argparse.ArgumentParser) -> None:
@@ -376,6 +383,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "wait": ("wait until a budget fits, without running anything", _wait),
     "holds": ("list what running jobs hold, or release a hold that should not be there", _holds),
     "history": ("list what the latest runs consumed, and which were refused, or add them up by job or day", _history),
+    "suggest": ("suggest a budget for each job, from what its past runs consumed", _suggest),
     "ledger": ("make the tables of a shared ledger", _ledger),
     "record": ("inside of run: say that credits were spent", _record),
     "extend": ("inside of run: ask for more credits than the budget", _extend),

@@ -140,4 +140,5 @@ def _width(text: str) -> int:
 
 
 def _is_number(cell: str) -> bool:
+    cell = cell.removesuffix("%")
     return cell == "-" or cell.replace(".", "", 1).replace("-", "", 1).isdigit()

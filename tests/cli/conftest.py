@@ -78,7 +78,7 @@ def creditguard(request: pytest.FixtureRequest) -> Callable[..., Done]:
 
 
 @pytest.fixture(params=["sqlite", "postgres"])
-def past(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Past:
+def past(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gateway: Gateway) -> Past:
     """A ledger of past runs, which is the one in force."""
     url = f"sqlite:///{tmp_path}/past.db"
     if request.param == "postgres":
