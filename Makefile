@@ -33,7 +33,7 @@ $(VENV)/.package: pyproject.toml
 # Without .package while it lasts: interrupted half way, all is made anew.
 $(VENV)/.installed: $(VENV)/.package
 	@mv $< $<.half
-	$(BIN)/python -m pip install -q --group test --group lint -e '.[postgres]'
+	$(BIN)/python -m pip install -q --group test --group lint -e '.[postgres,report]'
 	@mv $<.half $< && touch $@
 
 demo: $(VENV)/.package ## Guard two batches on a local sandbox: one fits and spends, one is refused

@@ -8,7 +8,7 @@ summed. A percentile is the least figure that so many percent of the runs did no
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from decimal import ROUND_CEILING, ROUND_FLOOR, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 from typing import NamedTuple, TypeAlias
 
 from creditguard.rules.amounts import EXACT, LARGEST, ZERO, rounded, whole
@@ -49,7 +49,10 @@ def number(value: object) -> Decimal | None:
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return None
     amount = Decimal(str(value))
-    return rounded(amount) if amount.is_finite() and amount.copy_abs() <= LARGEST else None
+    if not amount.is_finite() or amount.copy_abs() > LARGEST:
+        return None
+    nearest = rounded(amount)
+    return amount if amount == nearest else nearest
 
 
 def grouped(reports: Iterable[Filed], key: Callable[[Filed], str]) -> dict[str, list[PastRun]]:
@@ -151,18 +154,18 @@ def usually(runs: Iterable[PastRun]) -> str | None:
     figures = _figures(runs)
     if len(figures) < ENOUGH:
         return None
-    least = _readable(percentile(figures, 10), ROUND_FLOOR)
-    up_to = _readable(percentile(figures, 90), ROUND_CEILING)
+    least = readable(percentile(figures, 10), ROUND_FLOOR)
+    up_to = readable(percentile(figures, 90), ROUND_CEILING)
     span = f"{least:f}" if least == up_to else f"{least:f}-{up_to:f}"
-    return f"usually {span}, at most {_readable(figures[-1], ROUND_CEILING):f} in {len(figures)} runs"
+    return f"usually {span}, at most {readable(figures[-1], ROUND_CEILING):f} in {len(figures)} runs"
 
 
 def _figures(runs: Iterable[PastRun]) -> list[Decimal]:
     return sorted(run.consumed for run in runs if run.consumed is not None)
 
 
-def _readable(amount: Decimal, rounding: str) -> Decimal:
-    """Whole where it is whole, else to three figures."""
+def readable(amount: Decimal, rounding: str = ROUND_HALF_EVEN) -> Decimal:
+    """The amount for people: whole where it is whole, else with three figures."""
     return _round(amount, min(amount.adjusted() - 2, 0), rounding)
 
 
