@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 from datetime import datetime, timezone
+from importlib.util import find_spec
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -34,7 +36,8 @@ def run(options: argparse.Namespace) -> int:
     history = collect(reports, options.since.astimezone(), now)
     content = _make(history, form)
     if path == "-":
-        sys.stdout.reconfigure(encoding="utf-8")  # as the page says of itself, whatever the locale
+        if isinstance(sys.stdout, TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8")  # as the page says of itself, whatever the locale
         answer(content.decode(), end="")
         return exits.OK
     try:
@@ -51,7 +54,9 @@ def _form(path: str) -> _Form:
     if form is None and is_special(path):
         return "html"
     if form is None:
-        raise UsageError(f"argument -o/--output: it must end with .html, .png or .svg, or be '-' for stdout, not {path!r}")
+        raise UsageError(
+            f"argument -o/--output: it must end with .html, .png or .svg, or be '-' for stdout, not {path!r}"
+        )
     return form
 
 
@@ -65,7 +70,9 @@ def _writable(output: str | None) -> str:
     try:
         _form(path)
         if output is None and Path(path).is_file() and _OURS not in Path(path).read_bytes()[:4096]:
-            raise ConfigurationError(f"{path} is there already, and no report of ours: say where to by -o FILE", "output")
+            raise ConfigurationError(
+                f"{path} is there already, and no report of ours: say where to by -o FILE", "output"
+            )
         if Path(path).is_dir():
             raise ConfigurationError(f"-o: {path} is a directory: name a file in it", "output")
         if not Path(path).parent.is_dir():
@@ -78,12 +85,9 @@ def _writable(output: str | None) -> str:
 
 
 def _need_the_extra() -> None:
-    try:
-        import altair
-        import vl_convert  # noqa: F401 - both are asked for, so that neither is missed half way
-    except ModuleNotFoundError as error:
-        message = f"report needs {error.name}, which is not installed: pip install 'creditguard[report]'"
-        raise ConfigurationError(message) from None
+    for module, package in (("altair", "altair"), ("vl_convert", "vl-convert-python")):
+        if find_spec(module) is None:
+            raise ConfigurationError(f"report needs {package}: pip install 'creditguard[report]'")
 
 
 def _make(history: History, form: _Form) -> bytes:

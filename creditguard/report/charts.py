@@ -12,11 +12,12 @@ from typing import Any, TypeAlias
 
 import altair as alt
 
-from creditguard.report.figures import Account, Burn, History, Reading, Run, suggestion
+from creditguard.report.figures import Account, Burn, History, Reading, Run
 from creditguard.report.theme import FONT, JOBS, colour, job_colour
 from creditguard.report.wording import credits_of, figure, moment
+from creditguard.rules.history import Suggestion
 
-Chart: TypeAlias = "alt.Chart | alt.LayerChart | alt.VConcatChart"
+Chart: TypeAlias = "alt.LayerChart | alt.FacetChart | alt.VConcatChart"
 Row: TypeAlias = "dict[str, Any]"
 
 PANELS = 9
@@ -40,12 +41,18 @@ def balance(history: History, ahead: Burn | None = None) -> Chart:
     ]
     x = _time(history.runs)
     y = alt.Y("balance:Q", title=None)
-    scale = alt.Scale(domain=names, range=[colour("accent")] if len(names) == 1 else [job_colour(n) for n in range(JOBS)])
+    scale = alt.Scale(
+        domain=names, range=[colour("accent")] if len(names) == 1 else [job_colour(n) for n in range(JOBS)]
+    )
     drawn = alt.Chart(_data(lines)).encode(
         x=x,
         y=y,
         color=alt.Color("account:N", scale=scale, legend=None),
-        tooltip=[alt.Tooltip("account:N"), alt.Tooltip("at:T", format="%-d %b, %H:%M"), alt.Tooltip("balance:Q", format=",")],
+        tooltip=[
+            alt.Tooltip("account:N"),
+            alt.Tooltip("at:T", format="%-d %b, %H:%M"),
+            alt.Tooltip("balance:Q", format=","),
+        ],
     )
     layers = [drawn.mark_line(strokeWidth=2, strokeJoin="round")]
     if len(names) == 1:
@@ -171,7 +178,11 @@ def daily(history: History, *, legend: bool = False) -> Chart:
     totals: dict[str, float] = {}
     for row in rows:
         totals[row["day"]] = totals.get(row["day"], 0.0) + row["credits"]
-    rows += [{"day": _day(day), "job": names[0], "place": 0, "credits": 0, "sure": "exact"} for day in _days(history) if names]
+    rows += [
+        {"day": _day(day), "job": names[0], "place": 0, "credits": 0, "sure": "exact"}
+        for day in _days(history)
+        if names
+    ]
     x = alt.X("day:T", timeUnit="yearmonthdate", title=None, axis=alt.Axis(format="%-d %b", grid=False))
     scale = alt.Scale(domain=names, range=[job_colour(place) for place in range(len(names))])
     shown = alt.Legend(orient="top", title=None, labelLimit=180, symbolType="circle", columns=5) if legend else None
@@ -197,7 +208,12 @@ def daily(history: History, *, legend: bool = False) -> Chart:
     questions = (
         alt.Chart(_data(marks))
         .mark_text(dy=-9, fontSize=13, fontWeight="bold", color=colour("muted"))
-        .encode(x=alt.X("day:T", timeUnit="yearmonthdate", bandPosition=0.5), y="total:Q", text="mark:N", tooltip=_texts("not known"))
+        .encode(
+            x=alt.X("day:T", timeUnit="yearmonthdate", bandPosition=0.5),
+            y="total:Q",
+            text="mark:N",
+            tooltip=_texts("not known"),
+        )
     )
     return alt.layer(bars, questions).properties(height=240)
 
@@ -210,7 +226,7 @@ def _days(history: History) -> Iterable[date]:
     return (last - timedelta(days=n) for n in range(span))
 
 
-def budgets(runs: Sequence[Run], unit: str) -> Chart:
+def budgets(runs: Sequence[Run], suggested: Suggestion, unit: str) -> Chart:
     """What each run of one job consumed, a dot, beside its budget, a dash; and the budget that they suggest, a line."""
     shown = sampled([run for run in runs if run.outcome != "refused"])
     rows = [
@@ -247,9 +263,10 @@ def budgets(runs: Sequence[Run], unit: str) -> Chart:
             fillOpacity=alt.FillOpacity("kind:O", scale=filled, legend=None),
         ),
     ]
-    suggested = suggestion(runs[0].job, runs)
     if suggested.budget is not None:
-        line = [{"credits": float(suggested.budget), "suggested": figure(float(suggested.budget)), "why": suggested.reason}]
+        line = [
+            {"credits": float(suggested.budget), "suggested": figure(float(suggested.budget)), "why": suggested.reason}
+        ]
         layers.insert(
             0,
             alt.Chart(_data(line))
@@ -300,8 +317,8 @@ def _time(runs: Sequence[Run], **axis: Any) -> alt.X:
     return alt.X("at:T", title=None, axis=alt.Axis(format="%H:%M" if hours else "%-d %b", **axis))
 
 
-def _data(rows: Sequence[Row]) -> alt.InlineData:
-    return alt.InlineData(values=list(rows))
+def _data(rows: Sequence[Row]) -> Row:
+    return {"values": rows}  # not as InlineData, which looks at each value over and over
 
 
 def _texts(*names: str) -> list[alt.Tooltip]:

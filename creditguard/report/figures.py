@@ -21,6 +21,9 @@ Sure: TypeAlias = Literal["exact", "at most", "at least", "unknown", "refused"]
 _SURE: Mapping[str, Sure] = {"recorded": "exact", "account_delta": "exact", "shared_account_delta": "at most"}
 _TOP_UP = 0.01
 """A rise of the balance is worth a mark from this share of the highest balance on; less is a refund, as a rule."""
+_NUMBERS = (int, float)
+_BEYOND = 1e15
+_LONG = 120
 _SETTLING = timedelta(minutes=1)
 """Readings of several runs may be in a slightly wrong order: a rise within that of a balance as high is none."""
 
@@ -44,7 +47,7 @@ class Run(NamedTuple):
     after: float | None
     headroom: float | None
     shortfall: float | None
-    labels: str
+    labels: Mapping[str, object]
 
 
 class Reading(NamedTuple):
@@ -129,7 +132,7 @@ def collect(reports: Iterable[Mapping[str, Any]], since: datetime, until: dateti
     for report in reports:
         run = _run(report)
         runs.append(run)
-        units.update([str(report["unit"])] if report.get("unit") else ())
+        units.update([name_of(report["unit"])] if report.get("unit") else ())
         account = accounts.setdefault(run.account, Account(run.account))
         if run.before is not None:
             account.readings.append(Reading(_began(report, run), run.before))
@@ -137,7 +140,9 @@ def collect(reports: Iterable[Mapping[str, Any]], since: datetime, until: dateti
             account.readings.append(Reading(run.ended, run.after))
     if len(units) > 1:
         named = ", ".join(sorted(units))
-        raise ConfigurationError(f"the runs are in several units ({named}): choose one account by --account", "--account")
+        raise ConfigurationError(
+            f"the runs are in several units ({named}): choose one account by --account", "--account"
+        )
     for account in accounts.values():
         account.follow()
     busy = Counter(run.account for run in runs)
@@ -146,7 +151,7 @@ def collect(reports: Iterable[Mapping[str, Any]], since: datetime, until: dateti
 
 
 def _run(report: Mapping[str, Any]) -> Run:
-    outcome = str(report.get("outcome") or "unknown")
+    outcome = name_of(report.get("outcome"))
     consumed, at_least = _number(report, "credits_consumed"), _number(report, "consumed_at_least")
     sure: Sure = "unknown"
     if outcome == "refused":
@@ -157,9 +162,9 @@ def _run(report: Mapping[str, Any]) -> Run:
         consumed, sure = at_least, "at least"
     labels = report.get("labels")
     return Run(
-        id=printable(str(report.get("run_id") or "")),
-        job=printable(str(report.get("job") or "")) or "-",
-        account=printable(str(report.get("account") or "")) or "-",
+        id=name_of(report.get("run_id")),
+        job=name_of(report.get("job")),
+        account=name_of(report.get("account")),
         outcome=outcome,
         ended=_local(str(report["finished_at"])),
         seconds=_number(report, "duration_s"),
@@ -171,14 +176,19 @@ def _run(report: Mapping[str, Any]) -> Run:
         after=_number(report, "balance_after"),
         headroom=_number(report, "headroom"),
         shortfall=_number(report, "shortfall"),
-        labels=printable(", ".join(f"{name}={value}" for name, value in labels.items())) if isinstance(labels, dict) else "",
+        labels=labels if isinstance(labels, dict) else {},
     )
 
 
 def _number(report: Mapping[str, Any], name: str) -> float | None:
-    value = report.get(name)
-    fits = isinstance(value, (int, float)) and not isinstance(value, bool) and abs(value) < 1e15
-    return value if fits else None
+    value: Any = report.get(name)
+    return value if type(value) in _NUMBERS and abs(value) < _BEYOND else None
+
+
+def name_of(value: object) -> str:
+    """A name from a report, fit to be shown: on one line, without control characters, and not endless."""
+    text = printable(str(value or "-"))
+    return text if len(text) <= _LONG else f"{text[: _LONG - 1]}…"
 
 
 def _local(text: str) -> datetime:
@@ -197,7 +207,9 @@ def suggestion(job: str, runs: Iterable[Run]) -> Suggestion:
 
 
 def _past(run: Run) -> PastRun:
-    return PastRun(run.job, run.outcome, number(run.consumed) if run.sure == "exact" else None, number(run.headroom), run.over)
+    return PastRun(
+        run.job, run.outcome, number(run.consumed) if run.sure == "exact" else None, number(run.headroom), run.over
+    )
 
 
 class Consumed(NamedTuple):

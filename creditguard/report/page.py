@@ -18,14 +18,27 @@ import vl_convert
 from creditguard import __version__
 from creditguard.report import charts, summary, theme
 from creditguard.report.charts import PANELS
-from creditguard.report.figures import History, Run, suggestion
+from creditguard.report.figures import History, Run, name_of, suggestion
 from creditguard.report.summary import Tile
 from creditguard.report.wording import figure, plural
 
 ROWS = 3000
 """So many runs, the latest, stand in the table."""
 
-_FIELDS = ("when", "job", "outcome", "budget", "consumed", "sure", "over", "after", "seconds", "account", "labels", "id")
+_FIELDS = (
+    "when",
+    "job",
+    "outcome",
+    "budget",
+    "consumed",
+    "sure",
+    "over",
+    "after",
+    "seconds",
+    "account",
+    "labels",
+    "id",
+)
 _HEADS = (
     ("Ended", ""),
     ("Job", ""),
@@ -47,7 +60,13 @@ def make(history: History, notice: str | None = None) -> str:
     content: list[str] = [_header(history, notice)]
     drawn: dict[str, dict[str, Any]] = {}
     if history.runs:
-        content += [_tiles(history), _balance(history, drawn), _daily(history, drawn), _budgets(history, drawn), _runs(history)]
+        content += [
+            _tiles(history),
+            _balance(history, drawn),
+            _daily(history, drawn),
+            _budgets(history, drawn),
+            _runs(history),
+        ]
     content_data = {
         "charts": drawn,
         "fields": _FIELDS,
@@ -67,7 +86,10 @@ def _document(content: str, data: dict[str, Any]) -> str:
         f"@media screen and (prefers-color-scheme: dark) {{ :root {{ {theme.variables(dark=True)} }} }}\n"
         f"{folder.joinpath('page.css').read_text('utf-8')}"
     )
-    scripts = [_no_end(vl_convert.javascript_bundle()), folder.joinpath("page.js").read_text("utf-8")]
+    scripts = [
+        _no_end(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")),
+        folder.joinpath("page.js").read_text("utf-8"),
+    ]
     allowed = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts)
     policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src {allowed}; base-uri 'none'; form-action 'none'"
     return f"""<!DOCTYPE html>
@@ -177,7 +199,10 @@ def _balance(history: History, drawn: dict[str, dict[str, Any]]) -> str:
 def _accounts(history: History) -> str:
     rows = "".join(
         f'<tr><td class="job">{escape(name)}</td>'
-        + "".join(f'<td class="number{narrow}">{escape(text)}</td>' for text, narrow in zip(cells, ("", " tertiary", ""), strict=True))
+        + "".join(
+            f'<td class="number{narrow}">{escape(text)}</td>'
+            for text, narrow in zip(cells, ("", " tertiary", ""), strict=True)
+        )
         + "</tr>"
         for name, *cells in summary.accounts(history)
     )
@@ -206,8 +231,8 @@ def _budgets(history: History, drawn: dict[str, dict[str, Any]]) -> str:
     jobs = {job: runs for job, runs in history.by_job().items() if any(run.outcome != "refused" for run in runs)}
     panels = []
     for place, (job, runs) in enumerate(list(jobs.items())[:PANELS]):
-        drawn[f"job{place}"] = charts.specification(charts.budgets(runs, history.unit), width="container")
         suggested = suggestion(job, runs)
+        drawn[f"job{place}"] = charts.specification(charts.budgets(runs, suggested, history.unit), width="container")
         note = (
             f"suggested {figure(float(suggested.budget))}: {suggested.reason}"
             if suggested.budget is not None
@@ -242,7 +267,9 @@ def _runs(history: History) -> str:
         f'<option value="{at}">{escape(job)}</option>' for at, job in enumerate(sorted({run.job for run in latest}))
     )
     outcomes = "".join(f"<option>{escape(outcome)}</option>" for outcome in sorted({run.outcome for run in latest}))
-    heads = "".join(f'<th scope="col" class="{classes}"><button type="button">{name}</button></th>' for name, classes in _HEADS)
+    heads = "".join(
+        f'<th scope="col" class="{classes}"><button type="button">{name}</button></th>' for name, classes in _HEADS
+    )
     return _section(
         "Runs",
         "",
@@ -277,7 +304,7 @@ def _row(run: Run) -> list[object]:
         run.after,
         None if run.seconds is None else round(run.seconds, 1),
         run.account,
-        run.labels,
+        name_of(", ".join(f"{name}={value}" for name, value in run.labels.items())) if run.labels else "",
         run.id,
     ]
 

@@ -29,8 +29,14 @@ def make(history: History, form: Literal["png", "svg"]) -> bytes:
         subtitleLineHeight=19,
         offset=20,
     )
-    chart = alt.vconcat(*parts if history.runs else [parts[0]]).properties(title=title, spacing=28).resolve_scale(color="independent", stroke="independent")
-    spec = json.loads(theme.fixed(json.dumps(charts.specification(chart, background=theme.fixed(theme.colour("card")), padding=24))))
+    chart = (
+        alt.vconcat(*parts if history.runs else [parts[0]])
+        .properties(title=title, spacing=28)
+        .resolve_scale(color="independent", stroke="independent")
+    )
+    spec = json.loads(
+        theme.fixed(json.dumps(charts.specification(chart, background=theme.fixed(theme.colour("card")), padding=24)))
+    )
     if form == "svg":
         return vl_convert.vegalite_to_svg(spec).encode()
     return vl_convert.vegalite_to_png(spec, scale=2)

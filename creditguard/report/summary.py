@@ -89,7 +89,9 @@ def tiles(history: History) -> list[Tile]:
     over = sum(run.over for run in started)
     untold = sum(run.sure == "unknown" and not run.over for run in started)
     outcomes = history.outcomes
-    ended = [f"{outcomes[each]:,} {each}" for each in ("succeeded", "failed", "cancelled", "abandoned") if outcomes[each]]
+    ended = [
+        f"{outcomes[each]:,} {each}" for each in ("succeeded", "failed", "cancelled", "abandoned") if outcomes[each]
+    ]
     return [
         _consumed(consumed(started), history.unit),
         Tile("Runs", f"{len(started):,}", ", ".join(ended)),
@@ -133,8 +135,14 @@ def _account_tiles(history: History) -> list[Tile]:
         now = Tile("Balance now", "?", "no balance was read", marks=("inexact",))
     if not found:
         short = "less than a day was seen"
-        return [now, Tile("Burn a day", "?", short, marks=("inexact",)), Tile("Days until empty", "?", short, marks=("inexact",))]
-    burnt = Tile("Burn a day", rough(sum(each.a_day for each in found)), several or f"over {_days(found[0].days)}, top-ups aside")
+        return [
+            now,
+            Tile("Burn a day", "?", short, marks=("inexact",)),
+            Tile("Days until empty", "?", short, marks=("inexact",)),
+        ]
+    burnt = Tile(
+        "Burn a day", rough(sum(each.a_day for each in found)), several or f"over {_days(found[0].days)}, top-ups aside"
+    )
     return [now, burnt, _until_empty(history)]
 
 
