@@ -62,7 +62,7 @@ def _form(path: str) -> _Form:
 
 def _writable(output: str | None) -> str:
     """Where it goes. Raises ConfigurationError if it cannot: better now than when all is made."""
-    path = output or _USUAL
+    path = _USUAL if output is None else output
     if path == "-":
         if sys.stdout is None:
             raise Unwritable("stdout is closed")

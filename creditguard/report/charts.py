@@ -59,17 +59,15 @@ def balance(history: History, ahead: Burn | None = None) -> Chart:
         layers.insert(0, drawn.mark_area(opacity=0.12, line=False))
         if ahead is not None and accounts[0].last is not None:
             layers += _ahead(accounts[0].last, ahead, x, y)
-    layers.append(
+    marks = [
         alt.Chart(_data(_rises(accounts)))
         .mark_point(shape="triangle-up", size=90, filled=True, color=colour("good"), opacity=1)
-        .encode(x=x, y=y, tooltip=_texts("top-up", "account", "when"))
-    )
-    layers.append(
+        .encode(x=x, y=y, tooltip=_texts("top-up", "account", "when")),
         alt.Chart(_data(_refusals(history)))
         .mark_point(shape="cross", size=110, angle=45, filled=True, color=colour("bad"), opacity=1)
-        .encode(x=x, y=y, tooltip=_texts("refused", "why", "account", "when"))
-    )
-    return alt.layer(*layers).properties(height=260)
+        .encode(x=x, y=y, tooltip=_texts("refused", "why", "account", "when")),
+    ]
+    return _layered(*layers, *marks).properties(height=260)
 
 
 def _ahead(last: Reading, burn: Burn, x: alt.X, y: alt.Y) -> list[alt.Chart]:
@@ -170,6 +168,7 @@ def daily(history: History, *, legend: bool = False) -> Chart:
             "place": 2 * names.index(job) + (sure != "exact"),
             "credits": round(sum(amounts), 6),
             "sure": sure,
+            "filled": 1 if sure == "exact" else 0.3,
             "consumed": credits_of(round(sum(amounts), 6), sure, history.unit),
             "runs": len(amounts),
         }
@@ -179,9 +178,7 @@ def daily(history: History, *, legend: bool = False) -> Chart:
     for row in rows:
         totals[row["day"]] = totals.get(row["day"], 0.0) + row["credits"]
     rows += [
-        {"day": _day(day), "job": names[0], "place": 0, "credits": 0, "sure": "exact"}
-        for day in _days(history)
-        if names
+        {"day": _day(day), "job": names[0], "place": 0, "credits": 0, "filled": 0} for day in _days(history) if names
     ]
     x = alt.X("day:T", timeUnit="yearmonthdate", title=None, axis=alt.Axis(format="%-d %b", grid=False))
     scale = alt.Scale(domain=names, range=[job_colour(place) for place in range(len(names))])
@@ -194,9 +191,7 @@ def daily(history: History, *, legend: bool = False) -> Chart:
             y=alt.Y("credits:Q", stack="zero", title=None),
             color=alt.Color("job:N", scale=scale, legend=shown),
             stroke=alt.Stroke("job:N", scale=scale, legend=None),
-            fillOpacity=alt.FillOpacity(
-                "sure:O", scale=alt.Scale(domain=["exact", "at most", "at least"], range=[1, 0.3, 0.3]), legend=None
-            ),
+            fillOpacity=alt.FillOpacity("filled:Q", scale=None, legend=None),
             order=alt.Order("place:Q"),
             tooltip=[alt.Tooltip("job:N"), alt.Tooltip("day:T", format="%a %-d %b"), *_texts("consumed", "runs")],
         )
@@ -215,7 +210,7 @@ def daily(history: History, *, legend: bool = False) -> Chart:
             tooltip=_texts("not known"),
         )
     )
-    return alt.layer(bars, questions).properties(height=240)
+    return _layered(bars, questions).properties(height=240)
 
 
 def _days(history: History) -> Iterable[date]:
@@ -234,6 +229,7 @@ def budgets(runs: Sequence[Run], suggested: Suggestion, unit: str) -> Chart:
             "at": _at(run.ended),
             "credits": run.consumed if run.consumed is not None else 0,
             "kind": run.sure,
+            "filled": 0.75 if run.sure == "exact" else 0,
             "over": "over" if run.over else "within",
             "consumed": credits_of(run.consumed, run.sure, unit),
             "budget": figure(run.budget),
@@ -249,7 +245,6 @@ def budgets(runs: Sequence[Run], suggested: Suggestion, unit: str) -> Chart:
     )
     kinds = ["exact", "at most", "at least", "unknown"]
     shapes = alt.Scale(domain=kinds, range=["circle", "triangle-down", "triangle-up", "cross"])
-    filled = alt.Scale(domain=kinds, range=[0.75, 0, 0, 0])
     colours = alt.Scale(domain=["within", "over"], range=[colour("accent"), colour("bad")])
     layers: list[alt.Chart] = [
         base.mark_point(shape="stroke", size=70, strokeWidth=1.5, color=colour("muted"), opacity=0.9).encode(
@@ -260,7 +255,7 @@ def budgets(runs: Sequence[Run], suggested: Suggestion, unit: str) -> Chart:
             shape=alt.Shape("kind:N", scale=shapes, legend=None),
             stroke=alt.Stroke("over:N", scale=colours, legend=None),
             fill=alt.Fill("over:N", scale=colours, legend=None),
-            fillOpacity=alt.FillOpacity("kind:O", scale=filled, legend=None),
+            fillOpacity=alt.FillOpacity("filled:Q", scale=None, legend=None),
         ),
     ]
     if suggested.budget is not None:
@@ -273,7 +268,7 @@ def budgets(runs: Sequence[Run], suggested: Suggestion, unit: str) -> Chart:
             .mark_rule(color=colour("good"), strokeWidth=2, strokeDash=[6, 3])
             .encode(y="credits:Q", tooltip=_texts("suggested", "why")),
         )
-    return alt.layer(*layers).properties(height=150)
+    return _layered(*layers).properties(height=150)
 
 
 def sampled(runs: Sequence[Run]) -> Sequence[Run]:
@@ -315,6 +310,12 @@ def _time(runs: Sequence[Run], **axis: Any) -> alt.X:
     """The axis of time: hours where all is of a day or two, else days."""
     hours = bool(runs) and runs[-1].ended - runs[0].ended < timedelta(days=2)
     return alt.X("at:T", title=None, axis=alt.Axis(format="%H:%M" if hours else "%-d %b", **axis))
+
+
+def _layered(*layers: alt.Chart) -> Chart:
+    """The layers over each other, without those that have nothing to show: Vega warns of them."""
+    shown = [layer for layer in layers if layer.data["values"]]
+    return alt.layer(*(shown or layers[:1]))
 
 
 def _data(rows: Sequence[Row]) -> Row:

@@ -207,7 +207,7 @@ def _accounts(history: History) -> str:
         for name, *cells in summary.accounts(history)
     )
     heads = '<th>Account</th><th class="number">Balance</th><th class="number tertiary">Burn a day</th><th class="number">Days until empty</th>'
-    return f'<table class="accounts"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>'
+    return f'<div class="scroll"><table class="accounts"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
 
 
 def _daily(history: History, drawn: dict[str, dict[str, Any]]) -> str:
@@ -278,7 +278,7 @@ def _runs(history: History) -> str:
 <select id="job" aria-label="Job"><option value="">All jobs</option>{jobs}</select>
 <select id="outcome" aria-label="Outcome"><option value="">All outcomes</option><option value="over">over budget</option>{outcomes}</select>
 </div>
-<table id="runs"><thead><tr>{heads}</tr></thead><tbody></tbody></table>
+<div class="scroll"><table id="runs"><thead><tr>{heads}</tr></thead><tbody></tbody></table></div>
 <button id="more" type="button" hidden></button>
 <p id="counted" class="note" aria-live="polite"></p>""",
         classes="runs",
