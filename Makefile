@@ -33,10 +33,14 @@ $(VENV)/.package: pyproject.toml
 # Without .package while it lasts: interrupted half way, all is made anew.
 $(VENV)/.installed: $(VENV)/.package
 	@mv $< $<.half
-	$(BIN)/python -m pip install -q --group test --group lint -e '.[postgres]'
+	$(BIN)/python -m pip install -q --group test --group lint -e '.[postgres,report]'
 	@mv $<.half $< && touch $@
 
-demo: $(VENV)/.package ## Guard two batches on a local sandbox: one fits and spends, one is refused
+$(VENV)/.report: $(VENV)/.package
+	$(BIN)/python -m pip install -q -e '.[report]'
+	@touch $@
+
+demo: $(VENV)/.report ## Guard two batches on a local sandbox, one fits and one is refused; and a page that shows both
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
 
 test: $(VENV)/.installed ## Run the tests (TEST_ARGS="-k name" for some of them)
@@ -48,6 +52,19 @@ test-stress: $(VENV)/.installed ## The ledgers under fire: processes killed at r
 
 test-soak: $(VENV)/.installed ## The engine for an hour: 20,000 interrupts, 3,600 cancellations, 20,000 guards
 	$(BIN)/python -m pytest -q -m stress tests/engine $(TEST_ARGS)
+
+# The system's Chromium: root installs it where there is none; without one the tests are skipped, and say so.
+$(VENV)/.browser: $(VENV)/.installed
+	$(BIN)/python -m pip install -q --group browser
+	@command -v chromium chromium-browser google-chrome >/dev/null || [ "$$(id -u)" != 0 ] || \
+		{ apt-get update -qq && apt-get install -qqy --no-install-recommends chromium; }
+	@touch $@
+
+test-report: $(VENV)/.browser ## The page of creditguard report, in a real Chromium
+	$(BIN)/python -m pytest -q -rs tests/report $(TEST_ARGS)
+
+report-picture: $(VENV)/.browser ## Make the picture of docs/report.md anew
+	$(BIN)/python docs/report_picture.py
 
 # An engine and its own environment: Airflow and Prefect cannot share one. Versions that are known to resolve and to work.
 .venv-prefect/.installed: $(VENV)/.package
@@ -126,9 +143,9 @@ bench: $(VENV)/.installed ## Speed, as ratios inside one run, with the noise bes
 shell-files: $(VENV)/.installed ## Make the completion scripts and the man page anew, from the parser
 	$(BIN)/python docs/shell_files.py
 
-check: lint types test coverage test-stress test-prefect test-airflow test-airflow2 ## All that CI runs
+check: lint types test test-report coverage test-stress test-prefect test-airflow test-airflow2 ## All that CI runs
 
 clean: ## Remove what was installed and built
 	rm -rf $(VENV) .venv-* build dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 
-.PHONY: help install demo test test-stress test-soak test-prefect test-airflow test-airflow2 test-airflow-standalone test-airflow-matrix lint types coverage coverage-all bench shell-files check clean
+.PHONY: $(shell sed -n 's/^\([a-z0-9-]*\):.*\#\# .*/\1/p' $(firstword $(MAKEFILE_LIST)))
