@@ -71,6 +71,16 @@ test-prefect: .venv-prefect/.installed ## Prefect itself: flows, tasks, gates, c
 	$(BIN)/uv pip install -q --python .venv-airflow2/bin/python 'apache-airflow==2.11.2' pytest pytest-timeout jsonschema -e '.[airflow]'
 	@touch $@
 
+.venv-engines/.installed: $(VENV)/.package
+	$(BIN)/python -m pip install -q uv
+	$(BIN)/uv venv -q --clear --python $(BIN)/python .venv-engines
+	$(BIN)/uv pip install -q --python .venv-engines/bin/python pytest pytest-timeout jsonschema -e . \
+		'celery[sqlalchemy]==5.7.0' dagster==1.13.29 ray==2.60.0 dask==2026.8.0 distributed==2026.8.0 luigi==3.8.1
+	@touch $@
+
+test-engines: .venv-engines/.installed ## The recipes of docs/engines.md, on Celery, Dagster, Ray, Dask, Luigi and pools themselves
+	timeout -k 10 900 .venv-engines/bin/python -m pytest -q -o filterwarnings=default tests/engines $(TEST_ARGS)
+
 AIRFLOW_ARGS := -q -o filterwarnings=default --ignore tests/airflow/test_standalone.py tests/airflow
 
 test-airflow: .venv-airflow/.installed ## Airflow 3 itself: gate, guarded tasks, sensor, kills, no key anywhere
@@ -124,4 +134,4 @@ check: lint types test coverage test-stress test-prefect test-airflow test-airfl
 clean: ## Remove what was installed and built
 	rm -rf $(VENV) .venv-* build dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 
-.PHONY: help install demo test test-stress test-soak test-prefect test-airflow test-airflow2 test-airflow-standalone test-airflow-matrix lint types coverage bench shell-files check clean
+.PHONY: help install demo test test-stress test-soak test-prefect test-engines test-airflow test-airflow2 test-airflow-standalone test-airflow-matrix lint types coverage bench shell-files check clean
