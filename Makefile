@@ -108,6 +108,16 @@ test-airflow-matrix: $(MATRIX:=/.installed) ## The same on each Airflow that is 
 		echo $$each; timeout -k 10 900 $$each/bin/python -m pytest $(AIRFLOW_ARGS) $(TEST_ARGS) || exit 1; \
 	done
 
+.venv-docs/.installed: $(VENV)/.package
+	$(BIN)/python -m venv --clear .venv-docs
+	.venv-docs/bin/python -m pip install -q --upgrade 'pip>=25.1'
+	.venv-docs/bin/python -m pip install -q --group docs -e .
+	@touch $@
+
+docs: .venv-docs/.installed ## Build the site into docs/_build/html; a link that leads nowhere ends it
+	.venv-docs/bin/python -m sphinx -q -W --keep-going docs docs/_build/html
+	@echo docs/_build/html/index.html
+
 lint: $(VENV)/.installed ## Lint, format and import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -129,9 +139,9 @@ bench: $(VENV)/.installed ## Speed, as ratios inside one run, with the noise bes
 shell-files: $(VENV)/.installed ## Make the completion scripts and the man page anew, from the parser
 	$(BIN)/python docs/shell_files.py
 
-check: lint types test coverage test-stress test-prefect test-airflow test-airflow2 ## All that CI runs
+check: lint types docs test coverage test-stress test-prefect test-airflow test-airflow2 ## All that CI runs
 
 clean: ## Remove what was installed and built
-	rm -rf $(VENV) .venv-* build dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .venv-* build docs/_build dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 
-.PHONY: help install demo test test-stress test-soak test-prefect test-engines test-airflow test-airflow2 test-airflow-standalone test-airflow-matrix lint types coverage bench shell-files check clean
+.PHONY: help install demo test test-stress test-soak test-prefect test-engines test-airflow test-airflow2 test-airflow-standalone test-airflow-matrix docs lint types coverage bench shell-files check clean
