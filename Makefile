@@ -88,6 +88,16 @@ test-prefect: .venv-prefect/.installed ## Prefect itself: flows, tasks, gates, c
 	$(BIN)/uv pip install -q --python .venv-airflow2/bin/python 'apache-airflow==2.11.2' pytest pytest-timeout jsonschema -e '.[airflow]'
 	@touch $@
 
+.venv-engines/.installed: $(VENV)/.package
+	$(BIN)/python -m pip install -q uv
+	$(BIN)/uv venv -q --clear --python $(BIN)/python .venv-engines
+	$(BIN)/uv pip install -q --python .venv-engines/bin/python pytest pytest-timeout jsonschema -e . \
+		'celery[sqlalchemy]==5.7.0' dagster==1.13.29 ray==2.60.0 dask==2026.8.0 distributed==2026.8.0 luigi==3.8.1
+	@touch $@
+
+test-engines: .venv-engines/.installed ## The recipes of docs/engines.md, on Celery, Dagster, Ray, Dask, Luigi and pools themselves
+	timeout -k 10 900 .venv-engines/bin/python -m pytest -q -o filterwarnings=default tests/engines $(TEST_ARGS)
+
 AIRFLOW_ARGS := -q -o filterwarnings=default --ignore tests/airflow/test_standalone.py tests/airflow
 
 test-airflow: .venv-airflow/.installed ## Airflow 3 itself: gate, guarded tasks, sensor, kills, no key anywhere
@@ -114,6 +124,16 @@ test-airflow-matrix: $(MATRIX:=/.installed) ## The same on each Airflow that is 
 	@for each in $(MATRIX); do \
 		echo $$each; timeout -k 10 900 $$each/bin/python -m pytest $(AIRFLOW_ARGS) $(TEST_ARGS) || exit 1; \
 	done
+
+.venv-docs/.installed: $(VENV)/.package
+	$(BIN)/python -m venv --clear .venv-docs
+	.venv-docs/bin/python -m pip install -q --upgrade 'pip>=25.1'
+	.venv-docs/bin/python -m pip install -q --group docs -e .
+	@touch $@
+
+docs: .venv-docs/.installed ## Build the site into docs/_build/html; a link that leads nowhere ends it
+	.venv-docs/bin/python -m sphinx -q -W --keep-going docs docs/_build/html
+	@echo docs/_build/html/index.html
 
 lint: $(VENV)/.installed ## Lint, format and import contracts
 	$(BIN)/ruff check .
@@ -143,9 +163,9 @@ bench: $(VENV)/.installed ## Speed, as ratios inside one run, with the noise bes
 shell-files: $(VENV)/.installed ## Make the completion scripts and the man page anew, from the parser
 	$(BIN)/python docs/shell_files.py
 
-check: lint types test test-report coverage test-stress test-prefect test-airflow test-airflow2 ## All that CI runs
+check: test lint types docs coverage test-stress test-report test-prefect test-airflow test-airflow2 ## All that CI runs
 
 clean: ## Remove what was installed and built
-	rm -rf $(VENV) .venv-* build dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .venv-* build docs/_build dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 
 .PHONY: $(shell sed -n 's/^\([a-z0-9-]*\):.*\#\# .*/\1/p' $(firstword $(MAKEFILE_LIST)))

@@ -28,10 +28,10 @@ _stack: ContextVar[tuple[Run, ...]] = ContextVar("creditguard_runs", default=())
 def current_run() -> Run:
     """The innermost guarded run that this code runs in. For functions that `@guard` wraps:
 
-    @guard(budget=500)
-    def enrich_all(rows):
-        for row in rows:
-            current_run().record(enrich(row).credits_used)
+        @guard(budget=500)
+        def enrich_all(rows):
+            for row in rows:
+                current_run().record(enrich(row).credits_used)
 
     Raises LookupError outside of any.
     """

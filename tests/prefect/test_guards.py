@@ -352,6 +352,9 @@ OBJECTS = {
     "flow with options": lambda: flow(body).with_options(name="other"),
     "async flow": lambda: flow(async_body),
     "partial of a task": lambda: functools.partial(task(body)),
+    "what submits a task": lambda: task(body).submit,
+    "what maps a task": lambda: task(body).map,
+    "what delays a task": lambda: task(body).delay,
 }
 
 
