@@ -6,12 +6,12 @@ from typing import Any
 
 try:
     from airflow.providers.common.compat import sdk as _sdk
-except ImportError as missing:
+except ImportError:
     from importlib.metadata import version
 
     raise ImportError(
-        "creditguard works in Airflow 2.11, and in 3.1 and later, with apache-airflow-providers-common-compat 1.14 or later: "
-        f"this is Airflow {version('apache-airflow')} ({missing}); pip install 'creditguard[airflow]' says what is in the way"
+        "creditguard works in Airflow 2.11, and in 3.1 and later, with apache-airflow-providers-common-compat 1.14 or later; "
+        f"this is Airflow {version('apache-airflow')}: pip install 'creditguard[airflow]' with an Airflow that is supported"
     ) from None
 
 

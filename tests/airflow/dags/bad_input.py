@@ -23,15 +23,9 @@ def bad_input():
     @task.credit_guard(**GIVEN)
     def guarded() -> None: ...
 
-    @task.credit_guard(on_short="reschedule", poke_interval=0.2, timeout=5, **GIVEN)
-    def waiting() -> None: ...
-
     guarded()
-    waiting()
-    CreditGateOperator(task_id="gate", **GIVEN)
-    CreditGateOperator(task_id="gate_that_skips", on_short="skip", **GIVEN)
+    CreditGateOperator(task_id="gate", on_short="skip", **GIVEN)
     CreditGateOperator(task_id="gate_that_waits", on_short="reschedule", poke_interval=0.2, timeout=5, **GIVEN)
-    CreditBalanceSensor(task_id="sensor", poke_interval=0.2, timeout=5, **GIVEN)
     CreditBalanceSensor(task_id="deferred", deferrable=True, poke_interval=0.2, timeout=5, **GIVEN)
 
 
