@@ -112,7 +112,7 @@ def test_an_exit_that_cannot_be_read_leaves_the_code_alone(gateway, creditguard,
     path, read = report
     gateway.fault(status=status, skip=1)
     done = creditguard(
-        "run", "--budget", 5, "--report-file", path, "--", "sh", "-c", "exit 7", env={"CREDITGUARD_TIMEOUT": "1"}
+        "run", "--budget", 5, "--report-file", path, "--", "sh", "-c", "exit 7", env={"CREDITGUARD_TIMEOUT": "3"}
     )
     assert done.code == 7
     assert done.names == ["admitted", "unreadable", "finished"]
