@@ -82,7 +82,7 @@ def short(admission: Admission) -> Event:
 
 def refused(admission: Admission) -> Event:
     """Short of credits: the job does not start."""
-    return Event(REFUSED, "error", _run_fields(admission.plan, admission))
+    return Event(REFUSED, "error", _run_fields(admission.plan, admission) | {"usually": admission.usually})
 
 
 def waiting(admission: Admission, error: CreditGuardError | None = None) -> Event:
