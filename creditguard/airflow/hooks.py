@@ -6,7 +6,7 @@ from asyncio import to_thread
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
-from airflow.providers.common.compat.sdk import BaseHook
+from creditguard.airflow.sdk import BaseHook
 
 if TYPE_CHECKING:
     from creditguard.rules.values import Balance

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import argparse
-import json
 from datetime import datetime, timezone
 
-from creditguard.cli import exits
+from creditguard.cli import exits, table
 from creditguard.cli.output import answer, printable, say
 from creditguard.cli.parser import UsageError
 from creditguard.cli.preflight import ledger_for
-from creditguard.cli.table import render
 from creditguard.rules.amounts import from_micro, to_json
 from creditguard.rules.values import LiveHold
+
+_FIELDS = ("run_id", "job", "account", "credits", "since", "lease_ends", "host", "pid", "labels")
+_MOST = 1000
+_ALL = 10**9
 
 
 def run(options: argparse.Namespace) -> int:
@@ -26,14 +28,17 @@ def run(options: argparse.Namespace) -> int:
             return exits.CONFIGURATION
         answer(printable(f"released {options.id}"))
         return exits.OK
-    holds = ledger.holds(options.account)
-    if options.json:
-        answer(json.dumps([_as_json(hold) for hold in holds]))
+    asks_for_records, limit = table.asks_for_records(options), _ALL if options.job else _MOST
+    holds = [live for live in ledger.holds(options.account, limit=limit) if options.job in {None, live.hold.job}]
+    if asks_for_records:
+        table.answer_records(options, _FIELDS, [_as_json(hold) for hold in holds])
     elif holds:
-        header = ("RUN_ID", "JOB", "ACCOUNT", "CREDITS", "SINCE", "LEASE_ENDS", "HOST", "PID")
-        answer(render(header, [_as_row(hold) for hold in holds]))
+        marks: dict[int, table.Mark] = {at: "yellow" for at, live in enumerate(holds) if _left(live) <= 0}
+        spare = ("ACCOUNT", "HOST", "PID", "SINCE", "LEASE_ENDS")
+        header = [field.upper() for field in _FIELDS if field != "labels"]
+        table.show(header, [_as_row(hold) for hold in holds], spare=spare, flexible="JOB", marks=marks)
     else:
-        say("nothing is held")
+        say("nothing is held" if options.job is None else f"nothing is held by {options.job}")
     return exits.OK
 
 
@@ -43,16 +48,16 @@ def _as_json(live: LiveHold) -> dict[str, object]:
         "job": live.hold.job,
         "account": live.hold.account,
         "credits": to_json(from_micro(live.hold.amount)),
-        "labels": dict(live.hold.labels),
         "since": live.since.isoformat(timespec="seconds"),
         "lease_ends": live.lease_ends.isoformat(timespec="seconds"),
         "host": live.owner.host,
         "pid": live.owner.pid,
+        "labels": dict(live.hold.labels),
     }
 
 
 def _as_row(live: LiveHold) -> tuple[object, ...]:
-    left = (live.lease_ends - datetime.now(timezone.utc)).total_seconds()
+    left = _left(live)
     return (
         live.hold.id,
         live.hold.job,
@@ -63,3 +68,7 @@ def _as_row(live: LiveHold) -> tuple[object, ...]:
         live.owner.host.partition("/")[0],
         live.owner.pid,
     )
+
+
+def _left(live: LiveHold) -> float:
+    return (live.lease_ends - datetime.now(timezone.utc)).total_seconds()

@@ -181,6 +181,17 @@ def _ledger_options(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="as a JSON array")
 
 
+def _past_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--job", "--name", metavar="JOB", help="of this job only")
+    command.add_argument(
+        "--since",
+        metavar="TIME",
+        type=values.since,
+        help="since so long ago (12h, 7d), or since a date (the ledger keeps 90 days)",
+    )
+    _ledger_options(command)
+
+
 def _preflight_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--budget",
@@ -301,13 +312,47 @@ def _wait(command: argparse.ArgumentParser) -> None:
 def _holds(command: argparse.ArgumentParser) -> None:
     command.add_argument("action", nargs="?", choices=("list", "release"), default="list", help="default: list")
     command.add_argument("id", nargs="?", metavar="ID", help="the hold to release: a job that still runs is told")
+    command.add_argument("--job", metavar="JOB", help="of this job only")
     _ledger_options(command)
+    command.add_argument("--csv", action="store_true", help="as CSV")
 
 
 def _history(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--name", metavar="NAME", help="of this job only")
-    command.add_argument("--limit", metavar="N", type=values.whole_number, default=20, help="default: 20")
-    _ledger_options(command)
+    _past_options(command)
+    command.add_argument("--by", choices=("job", "day"), help="totals of each job, or of each day, instead of the runs")
+    command.add_argument(
+        "--limit",
+        metavar="N",
+        type=values.whole_number,
+        help="so many of the latest runs (default: 20, or all with --since or --by)",
+    )
+    command.add_argument("--csv", action="store_true", help="as CSV")
+
+
+def _suggest(command: argparse.ArgumentParser) -> None:
+    _past_options(command)
+
+
+def _report(command: argparse.ArgumentParser) -> None:
+    command.epilog = "It needs the extra: pip install 'creditguard[report]'. The page needs no network."
+    command.add_argument(
+        "-o",
+        "--output",
+        metavar="FILE",
+        help="a page (.html) or a picture (.png, .svg); '-': the page, to stdout (default: report.html)",
+    )
+    command.add_argument("--job", "--name", metavar="JOB", help="of this job only")
+    command.add_argument(
+        "--since",
+        metavar="TIME",
+        type=values.since,
+        default="30d",
+        help="since so long ago (12h, 7d), or since a date (default: 30d)",
+    )
+    command.add_argument("--account", metavar="NAME", help="of this account only")
+    command.add_argument(
+        "--ledger", metavar="URL", help="default: CREDITGUARD_LEDGER, or the one in your state directory"
+    )
 
 
 def _ledger(command: argparse.ArgumentParser) -> None:
@@ -359,7 +404,9 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "run": ("run CMD if its budget fits, and report what it consumed", _run),
     "wait": ("wait until a budget fits, without running anything", _wait),
     "holds": ("list what running jobs hold, or release a hold that should not be there", _holds),
-    "history": ("list what the latest runs consumed", _history),
+    "history": ("list what the latest runs consumed, and which were refused, or add them up by job or day", _history),
+    "suggest": ("suggest a budget for each job, from what its past runs consumed", _suggest),
+    "report": ("make a page, or a picture, that shows where the credits went", _report),
     "ledger": ("make the tables of a shared ledger", _ledger),
     "record": ("inside of run: say that credits were spent", _record),
     "extend": ("inside of run: ask for more credits than the budget", _extend),

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from creditguard import settings as _settings
+from creditguard.errors import ConfigurationError
 from creditguard.guarding.guard import guard
 from creditguard.ledgers import default_url, open_ledger
 from creditguard.rules.events import Event
@@ -47,6 +48,10 @@ def guard_for(options: argparse.Namespace, name: str | None, sink: EventSink, **
 
 
 def ledger_for(options: argparse.Namespace) -> Ledger:
-    """The ledger that the options or the settings name; the default one otherwise."""
+    """The ledger that the options or the settings name; the default one otherwise. Raises ConfigurationError for `none`."""
     named = _settings.current().ledger
-    return open_ledger(options.ledger or (named.get_secret_value() if named else default_url()))
+    ledger = open_ledger(options.ledger or (named.get_secret_value() if named else default_url()))
+    if ledger.name == "none":
+        message = "CREDITGUARD_LEDGER is none, which remembers nothing: name a ledger, as in sqlite:///PATH or postgresql://..."
+        raise ConfigurationError(message, "CREDITGUARD_LEDGER")
+    return ledger

@@ -76,14 +76,20 @@ class ReportFile:
             text = (json.dumps(content, indent=2) + "\n").encode()
             if self._descriptor is not None:
                 _send(self._descriptor, text)
-            elif _is_special(self._path):
-                _send_to(self._path, text)
             else:
-                _replace(self._path, text)
+                write_whole(self._path, text)
         except Exception as failure:  # the exit code stays the command's
             reason = (isinstance(failure, OSError) and failure.strerror) or f"{type(failure).__name__}: {failure}"
             return f"--report-file: {self._path} cannot be written: {reason}"
         return None
+
+
+def write_whole(path: str, content: bytes) -> None:
+    """Write a file so that all of it is there or nothing of it; into a device or a pipe it is sent. Raises OSError."""
+    if is_special(path):
+        _send_to(path, content)
+    else:
+        _replace(path, content)
 
 
 def _descriptor(path: str) -> int | None:
@@ -91,7 +97,7 @@ def _descriptor(path: str) -> int | None:
     return int(match[1]) if match else _STREAMS.get(path)
 
 
-def _is_special(path: str) -> bool:
+def is_special(path: str) -> bool:
     """A device, a FIFO, a socket: to be written to, and not to be replaced by a file."""
     try:
         mode = os.stat(path).st_mode  # noqa: PTH116

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
+from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 
 from creditguard.errors import ConfigurationError
@@ -32,15 +33,34 @@ def _amount(text: str, *, negative: bool) -> Decimal:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def duration(text: str) -> float:
-    """Seconds, from `90`, `30s`, `5m`, `1h30m` or `2d`."""
+def _seconds(text: str) -> float | None:
     match = _DURATION.fullmatch(text.strip())
     if not match or not any(match.groups()):
+        return None
+    return sum(float(part) * unit for part, unit in zip(match.groups(), _UNITS, strict=True) if part)
+
+
+def duration(text: str) -> float:
+    """Seconds, from `90`, `30s`, `5m`, `1h30m` or `2d`."""
+    seconds = _seconds(text)
+    if seconds is None:
         raise argparse.ArgumentTypeError(f"it must be a time such as 30s, 5m or 1h30m, not {text!r}")
-    seconds = sum(float(part) * unit for part, unit in zip(match.groups(), _UNITS, strict=True) if part)
     if seconds > 30 * 86400:
         raise argparse.ArgumentTypeError(f"it must be at most 30d, not {text!r}")
     return seconds
+
+
+def since(text: str) -> datetime:
+    """A moment: so long ago (`12h`, `7d`), or a date, with a time or without, on the clock of this machine."""
+    ago = _seconds(text)
+    try:
+        if ago is not None:
+            return datetime.now(timezone.utc) - timedelta(seconds=ago)
+        return datetime.fromisoformat(text.strip()).astimezone()
+    except (ValueError, OverflowError, OSError):
+        raise argparse.ArgumentTypeError(
+            f"it must be a time ago such as 12h or 7d, or a date such as 2026-11-30, not {text!r}"
+        ) from None
 
 
 def settle(text: str) -> float | str:

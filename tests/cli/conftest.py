@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
+import psycopg
 import pytest
+from past_runs import Past
 
 from creditguard.sandbox import Gateway
 
@@ -73,3 +75,23 @@ def creditguard(request: pytest.FixtureRequest) -> Callable[..., Done]:
         return Done(done.returncode, done.stdout, done.stderr, seconds)
 
     return run
+
+
+@pytest.fixture(params=["sqlite", "postgres"])
+def past(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gateway: Gateway) -> Past:
+    """A ledger of past runs, which is the one in force."""
+    url = f"sqlite:///{tmp_path}/past.db"
+    if request.param == "postgres":
+        url = request.getfixturevalue("postgres").url
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("DROP SCHEMA IF EXISTS creditguard CASCADE")
+    monkeypatch.setenv("CREDITGUARD_LEDGER", url)
+    return Past(url)
+
+
+@pytest.fixture
+def dated_past(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Past:
+    """The same, where runs of other days can be filed."""
+    url = f"sqlite:///{tmp_path}/past.db"
+    monkeypatch.setenv("CREDITGUARD_LEDGER", url)
+    return Past(url)

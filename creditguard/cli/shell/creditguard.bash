@@ -5,14 +5,15 @@
 #    source ~/.local/share/bash_completion/creditguard
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_creditguard_subparsers=(balance check run wait holds history ledger record extend completion sandbox help version)
+_shtab_creditguard_subparsers=(balance check run wait holds history suggest ledger record extend completion sandbox help version)
 
 _shtab_creditguard_balance_option_strings=(-h --help --json)
 _shtab_creditguard_check_option_strings=(-h --help --budget --name --keep --on-short --on-unreadable --account --ledger --label --short-code -q --quiet --json --systemd)
 _shtab_creditguard_run_option_strings=(-h --help --budget --name --keep --on-short --on-unreadable --account --ledger --label --short-code -q --quiet --report-file --settle --watch --threshold --on-overrun --stop-below --progress --kill-after --wait --interval)
 _shtab_creditguard_wait_option_strings=(-h --help --budget --name --keep --on-short --on-unreadable --account --ledger --label --short-code -q --quiet --timeout --interval)
-_shtab_creditguard_holds_option_strings=(-h --help --account --ledger --json)
-_shtab_creditguard_history_option_strings=(-h --help --name --limit --account --ledger --json)
+_shtab_creditguard_holds_option_strings=(-h --help --job --account --ledger --json --csv)
+_shtab_creditguard_history_option_strings=(-h --help --job --name --since --account --ledger --json --by --limit --csv)
+_shtab_creditguard_suggest_option_strings=(-h --help --job --name --since --account --ledger --json)
 _shtab_creditguard_ledger_option_strings=(-h --help --ledger)
 _shtab_creditguard_record_option_strings=(-h --help)
 _shtab_creditguard_extend_option_strings=(-h --help -q --quiet)
@@ -34,10 +35,11 @@ _shtab_creditguard_run___on_overrun_choices=(warn stop)
 _shtab_creditguard_wait___on_short_choices=(abort warn)
 _shtab_creditguard_wait___on_unreadable_choices=(abort warn)
 _shtab_creditguard_holds_pos_0_choices=(list release)
+_shtab_creditguard_history___by_choices=(job day)
 _shtab_creditguard_ledger_pos_0_choices=(init)
 _shtab_creditguard_completion_pos_0_choices=(bash zsh fish man)
-_shtab_creditguard_help_pos_0_choices=(balance check run wait holds history ledger record extend completion sandbox help version)
-_shtab_creditguard_pos_0_choices=(balance check run wait holds history ledger record extend completion sandbox help version)
+_shtab_creditguard_help_pos_0_choices=(balance check run wait holds history suggest ledger record extend completion sandbox help version)
+_shtab_creditguard_pos_0_choices=(balance check run wait holds history suggest ledger record extend completion sandbox help version)
 
 _shtab_creditguard_balance__h_nargs=0
 _shtab_creditguard_balance___help_nargs=0
@@ -61,9 +63,14 @@ _shtab_creditguard_wait___quiet_nargs=0
 _shtab_creditguard_holds__h_nargs=0
 _shtab_creditguard_holds___help_nargs=0
 _shtab_creditguard_holds___json_nargs=0
+_shtab_creditguard_holds___csv_nargs=0
 _shtab_creditguard_history__h_nargs=0
 _shtab_creditguard_history___help_nargs=0
 _shtab_creditguard_history___json_nargs=0
+_shtab_creditguard_history___csv_nargs=0
+_shtab_creditguard_suggest__h_nargs=0
+_shtab_creditguard_suggest___help_nargs=0
+_shtab_creditguard_suggest___json_nargs=0
 _shtab_creditguard_ledger__h_nargs=0
 _shtab_creditguard_ledger___help_nargs=0
 _shtab_creditguard_record__h_nargs=0

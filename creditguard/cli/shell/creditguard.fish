@@ -50,8 +50,8 @@ function _shtab_creditguard_using
   test "$_shtab_creditguard_cmdpath" = "$argv"
 end
 
-set -g _shtab_creditguard_commands balance check run wait holds history ledger record extend completion sandbox help version
-set -g _shtab_creditguard_opts_with_value --account --budget --credits --interval --keep --kill-after --label --ledger --limit --name --on-overrun --on-short --on-unreadable --port --report-file --settle --short-code --stop-below --threshold --timeout --wait --watch
+set -g _shtab_creditguard_commands balance check run wait holds history suggest ledger record extend completion sandbox help version
+set -g _shtab_creditguard_opts_with_value --account --budget --by --credits --interval --job --keep --kill-after --label --ledger --limit --name --on-overrun --on-short --on-unreadable --port --report-file --settle --short-code --since --stop-below --threshold --timeout --wait --watch
 
 complete -c creditguard -e
 complete -c creditguard -f
@@ -113,17 +113,29 @@ complete -c creditguard -n '_shtab_creditguard_using wait' -l timeout -x -d 'giv
 complete -c creditguard -n '_shtab_creditguard_using wait' -l interval -x -d 'between two looks (default 30s)'
 complete -c creditguard -n '_shtab_creditguard_using; and test $_shtab_creditguard_npos -eq 0' -a holds -d 'List what running jobs hold, or release a hold that should not be there.'
 complete -c creditguard -n '_shtab_creditguard_using holds' -s h -l help -d 'show this help message and exit'
+complete -c creditguard -n '_shtab_creditguard_using holds' -l job -x -d 'of this job only'
 complete -c creditguard -n '_shtab_creditguard_using holds' -l account -x -d 'of this account only'
 complete -c creditguard -n '_shtab_creditguard_using holds' -l ledger -x -d 'default: CREDITGUARD_LEDGER, or the one in your state directory'
 complete -c creditguard -n '_shtab_creditguard_using holds' -l json -d 'as a JSON array'
+complete -c creditguard -n '_shtab_creditguard_using holds' -l csv -d 'as CSV'
 complete -c creditguard -n '_shtab_creditguard_using holds; and test $_shtab_creditguard_npos -eq 0' -ka "list release" -d 'default: list'
-complete -c creditguard -n '_shtab_creditguard_using; and test $_shtab_creditguard_npos -eq 0' -a history -d 'List what the latest runs consumed.'
+complete -c creditguard -n '_shtab_creditguard_using; and test $_shtab_creditguard_npos -eq 0' -a history -d 'List what the latest runs consumed, and which were refused, or add them up by job or day.'
 complete -c creditguard -n '_shtab_creditguard_using history' -s h -l help -d 'show this help message and exit'
-complete -c creditguard -n '_shtab_creditguard_using history' -l name -x -d 'of this job only'
-complete -c creditguard -n '_shtab_creditguard_using history' -l limit -x -d 'default: 20'
+complete -c creditguard -n '_shtab_creditguard_using history' -l job -l name -x -d 'of this job only'
+complete -c creditguard -n '_shtab_creditguard_using history' -l since -x -d 'since so long ago (12h, 7d), or since a date (the ledger keeps 90 days)'
 complete -c creditguard -n '_shtab_creditguard_using history' -l account -x -d 'of this account only'
 complete -c creditguard -n '_shtab_creditguard_using history' -l ledger -x -d 'default: CREDITGUARD_LEDGER, or the one in your state directory'
 complete -c creditguard -n '_shtab_creditguard_using history' -l json -d 'as a JSON array'
+complete -c creditguard -n '_shtab_creditguard_using history' -l by -xka "job day" -d 'totals of each job, or of each day, instead of the runs'
+complete -c creditguard -n '_shtab_creditguard_using history' -l limit -x -d 'so many of the latest runs (default: 20, or all with --since or --by)'
+complete -c creditguard -n '_shtab_creditguard_using history' -l csv -d 'as CSV'
+complete -c creditguard -n '_shtab_creditguard_using; and test $_shtab_creditguard_npos -eq 0' -a suggest -d 'Suggest a budget for each job, from what its past runs consumed.'
+complete -c creditguard -n '_shtab_creditguard_using suggest' -s h -l help -d 'show this help message and exit'
+complete -c creditguard -n '_shtab_creditguard_using suggest' -l job -l name -x -d 'of this job only'
+complete -c creditguard -n '_shtab_creditguard_using suggest' -l since -x -d 'since so long ago (12h, 7d), or since a date (the ledger keeps 90 days)'
+complete -c creditguard -n '_shtab_creditguard_using suggest' -l account -x -d 'of this account only'
+complete -c creditguard -n '_shtab_creditguard_using suggest' -l ledger -x -d 'default: CREDITGUARD_LEDGER, or the one in your state directory'
+complete -c creditguard -n '_shtab_creditguard_using suggest' -l json -d 'as a JSON array'
 complete -c creditguard -n '_shtab_creditguard_using; and test $_shtab_creditguard_npos -eq 0' -a ledger -d 'Make the tables of a shared ledger.'
 complete -c creditguard -n '_shtab_creditguard_using ledger' -s h -l help -d 'show this help message and exit'
 complete -c creditguard -n '_shtab_creditguard_using ledger' -l ledger -x -d 'default: CREDITGUARD_LEDGER'
@@ -142,7 +154,7 @@ complete -c creditguard -n '_shtab_creditguard_using sandbox' -l port -x -d 'def
 complete -c creditguard -n '_shtab_creditguard_using sandbox' -l credits -x -d 'default: 120'
 complete -c creditguard -n '_shtab_creditguard_using; and test $_shtab_creditguard_npos -eq 0' -a help -d 'Show this help, or that of a command.'
 complete -c creditguard -n '_shtab_creditguard_using help' -s h -l help -d 'show this help message and exit'
-complete -c creditguard -n '_shtab_creditguard_using help; and test $_shtab_creditguard_npos -eq 0' -ka "balance check run wait holds history ledger record extend completion sandbox help version" -d 'of this command'
+complete -c creditguard -n '_shtab_creditguard_using help; and test $_shtab_creditguard_npos -eq 0' -ka "balance check run wait holds history suggest ledger record extend completion sandbox help version" -d 'of this command'
 complete -c creditguard -n '_shtab_creditguard_using; and test $_shtab_creditguard_npos -eq 0' -a version -d 'Show the version.'
 complete -c creditguard -n '_shtab_creditguard_using version' -s h -l help -d 'show this help message and exit'
 

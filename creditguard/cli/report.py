@@ -1,0 +1,100 @@
+"""`creditguard report`: a page, or a picture, of where the credits went."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from datetime import datetime, timezone
+from importlib.util import find_spec
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+from creditguard.cli import exits
+from creditguard.cli.output import Unwritable, answer, say
+from creditguard.cli.parser import UsageError
+from creditguard.cli.preflight import ledger_for
+from creditguard.cli.report_file import is_special, write_whole
+from creditguard.errors import ConfigurationError
+from creditguard.report.figures import History, collect
+from creditguard.report.wording import plural
+
+_Form: TypeAlias = Literal["html", "png", "svg"]
+_FORMS: dict[str, _Form] = {".html": "html", ".htm": "html", ".png": "png", ".svg": "svg"}
+_USUAL = "report.html"
+_OURS = b'<meta name="generator" content="creditguard '
+
+
+def run(options: argparse.Namespace) -> int:
+    """Make the page of all runs that the options name. Whatever goes wrong, no half of a page is left behind."""
+    path = _writable(options.output)
+    form: _Form = "html" if path == "-" else _form(path)
+    ledger = ledger_for(options)
+    _need_the_extra()
+    now = datetime.now(timezone.utc).astimezone()
+    reports = ledger.runs(since=options.since, job=options.job, account=options.account)
+    history = collect(reports, options.since.astimezone(), now)
+    content = _make(history, form)
+    if path == "-":
+        if isinstance(sys.stdout, TextIOWrapper):
+            sys.stdout.reconfigure(encoding="utf-8")  # as the page says of itself, whatever the locale
+        answer(content.decode(), end="")
+        return exits.OK
+    try:
+        write_whole(path, content)
+    except OSError as error:
+        say(f"-o: {path} cannot be written: {error.strerror or error}")
+        return exits.UNWRITABLE
+    say(f"{path}: {plural(len(history.runs), 'run')} since {options.since.astimezone():%Y-%m-%d %H:%M}")
+    return exits.OK
+
+
+def _form(path: str) -> _Form:
+    form = _FORMS.get(Path(path).suffix.lower())
+    if form is None and is_special(path):
+        return "html"
+    if form is None:
+        raise UsageError(
+            f"argument -o/--output: it must end with .html, .png or .svg, or be '-' for stdout, not {path!r}"
+        )
+    return form
+
+
+def _writable(output: str | None) -> str:
+    """Where it goes. Raises ConfigurationError if it cannot: better now than when all is made."""
+    path = _USUAL if output is None else output
+    if path == "-":
+        if sys.stdout is None:
+            raise Unwritable("stdout is closed")
+        return path
+    try:
+        _form(path)
+        if output is None and Path(path).is_file() and _OURS not in Path(path).read_bytes()[:4096]:
+            raise ConfigurationError(
+                f"{path} is there already, and no report of ours: say where to by -o FILE", "output"
+            )
+        if Path(path).is_dir():
+            raise ConfigurationError(f"-o: {path} is a directory: name a file in it", "output")
+        if not Path(path).parent.is_dir():
+            raise ConfigurationError(f"-o: there is no directory {Path(path).parent}", "output")
+    except (OSError, ValueError) as error:  # a name that is too long, or with a NUL
+        if isinstance(error, ConfigurationError):
+            raise
+        raise ConfigurationError(f"-o: {path!r}: {getattr(error, 'strerror', None) or error}", "output") from None
+    return path
+
+
+def _need_the_extra() -> None:
+    for module, package in (("altair", "altair"), ("vl_convert", "vl-convert-python")):
+        if find_spec(module) is None:
+            raise ConfigurationError(f"report needs {package}: pip install 'creditguard[report]'")
+
+
+def _make(history: History, form: _Form) -> bytes:
+    if form == "html":
+        from creditguard.report import page
+
+        return page.make(history).encode()
+    from creditguard.report import picture
+
+    return picture.make(history, form)

@@ -1,0 +1,318 @@
+"""The page: one HTML file that asks nobody for anything. Its policy forbids it to load or send whatever it be, and to run any
+script but the two that it brings: Vega's, and its own (`page.js`).
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from collections.abc import Iterable
+from datetime import datetime
+from html import escape
+from importlib.resources import files
+from typing import Any
+
+import vl_convert
+
+from creditguard import __version__
+from creditguard.report import charts, summary, theme
+from creditguard.report.charts import PANELS
+from creditguard.report.figures import History, Run, name_of, suggestion
+from creditguard.report.summary import Tile
+from creditguard.report.wording import figure, plural
+
+ROWS = 3000
+"""So many runs, the latest, stand in the table."""
+
+_FIELDS = (
+    "when",
+    "job",
+    "outcome",
+    "budget",
+    "consumed",
+    "sure",
+    "over",
+    "after",
+    "seconds",
+    "account",
+    "labels",
+    "id",
+)
+_HEADS = (
+    ("Ended", ""),
+    ("Job", ""),
+    ("Outcome", "tertiary"),
+    ("Budget", "number tertiary"),
+    ("Consumed", "number"),
+    ("Left", "number secondary"),
+    ("Took", "number secondary"),
+    ("Run", "secondary"),
+)
+_WHY = {
+    "at most": "at most: other guarded runs were on the account meanwhile",
+    "at least": "at least: the balance rose while the job ran",
+}
+
+
+def make(history: History, notice: str | None = None) -> str:
+    """The page as HTML. `notice` stands above all else: what the reader must know of the data."""
+    content: list[str] = [_header(history, notice)]
+    drawn: dict[str, dict[str, Any]] = {}
+    if history.runs:
+        content += [
+            _tiles(history),
+            _balance(history, drawn),
+            _daily(history, drawn),
+            _budgets(history, drawn),
+            _runs(history),
+        ]
+    content_data = {
+        "charts": drawn,
+        "fields": _FIELDS,
+        "runs": [_row(run) for run in reversed(history.runs[-ROWS:])],
+        "jobs": sorted({run.job for run in history.runs[-ROWS:]}),
+        "several": len(history.accounts) > 1,
+        "counted": _counted(history),
+        "why": _WHY,
+    }
+    return _document("".join(content), content_data)
+
+
+def _document(content: str, data: dict[str, Any]) -> str:
+    folder = files("creditguard.report")
+    style = (
+        f":root {{ --font: {theme.FONT}; {theme.variables(dark=False)} }}\n"
+        f"@media screen and (prefers-color-scheme: dark) {{ :root {{ {theme.variables(dark=True)} }} }}\n"
+        f"{folder.joinpath('page.css').read_text('utf-8')}"
+    )
+    scripts = [
+        _no_end(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")),
+        folder.joinpath("page.js").read_text("utf-8"),
+    ]
+    allowed = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts)
+    policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src {allowed}; base-uri 'none'; form-action 'none'"
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta http-equiv="Content-Security-Policy" content="{policy}">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="generator" content="creditguard {__version__}">
+<meta name="referrer" content="no-referrer">
+<title>creditguard report</title>
+<style>
+{style}</style>
+</head>
+<body>
+<main>
+{content}</main>
+<footer>Made by creditguard {__version__}. <noscript>The charts and the table of runs need JavaScript.</noscript></footer>
+<script type="application/json" id="data">{_json(data)}</script>
+<script>{scripts[0]}</script>
+<script>{scripts[1]}</script>
+</body>
+</html>
+"""
+
+
+def _json(data: object) -> str:
+    """As JSON that no HTML parser mistakes for markup, whatever the names of jobs are."""
+    return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c").replace("&", "\\u0026")
+
+
+def _no_end(script: str) -> str:
+    """The library, in which nothing must end the script element."""
+    return script.replace("</script", "<\\/script").replace("<!--", "<\\!--")
+
+
+def _header(history: History, notice: str | None) -> str:
+    banner = f'<p class="notice">{escape(notice)}</p>' if notice else ""
+    return f"""{banner}<header>
+<p class="eyebrow">{escape(summary.period(history))}</p>
+<h1>Where the {escape(history.unit)} went</h1>
+<p class="lead">{escape(" ".join(summary.sentences(history)))}</p>
+</header>
+"""
+
+
+def _tiles(history: History) -> str:
+    return f'<dl class="tiles">\n{"".join(map(_tile, summary.tiles(history)))}</dl>\n'
+
+
+def _tile(tile: Tile) -> str:
+    classes = " ".join(["tile", *tile.marks])
+    small = f" <small>{escape(tile.unit)}</small>" if tile.unit else ""
+    more = f'<dd class="more">{escape(tile.more)}</dd>' if tile.more else ""
+    return f'<div class="{classes}"><dt>{escape(tile.name)}</dt><dd class="value">{escape(tile.value)}{small}</dd>{more}</div>\n'
+
+
+_SHAPES = {
+    "dot": '<circle cx="7" cy="7" r="4.5" fill="var(--{0})"/>',
+    "square": '<rect x="1" y="1" width="12" height="12" rx="3" fill="var(--{0})"/>',
+    "pale": '<rect x="1.5" y="1.5" width="11" height="11" rx="2.5" fill="var(--{0})" fill-opacity=".3" stroke="var(--{0})"/>',
+    "up": '<path d="M7 1.5 13 12.5H1Z" fill="var(--{0})"/>',
+    "hollow up": '<path d="M7 2.5 12 11.5H2Z" fill="none" stroke="var(--{0})" stroke-width="1.5"/>',
+    "hollow down": '<path d="M7 11.5 2 2.5H12Z" fill="none" stroke="var(--{0})" stroke-width="1.5"/>',
+    "cross": '<path d="M2.5 2.5 11.5 11.5M11.5 2.5 2.5 11.5" stroke="var(--{0})" stroke-width="3.5"/>',
+    "plus": '<path d="M7 2v10M2 7h10" stroke="var(--{0})" stroke-width="1.5"/>',
+    "dash": '<path d="M1 7h12" stroke="var(--{0})" stroke-width="1.5"/>',
+    "line": '<path d="M0 7h14" stroke="var(--{0})" stroke-width="2" stroke-dasharray="6 3"/>',
+    "dotted": '<path d="M0 7h14" stroke="var(--{0})" stroke-width="1.5" stroke-dasharray="2 3"/>',
+    "question": '<text x="7" y="12" text-anchor="middle" font-size="13" font-weight="700" fill="var(--{0})">?</text>',
+}
+
+
+def _legend(entries: Iterable[tuple[str, str, str]]) -> str:
+    items = "".join(
+        f'<li><svg viewBox="0 0 14 14" aria-hidden="true">{_SHAPES[shape].format(colour)}</svg><span>{escape(text)}</span></li>'
+        for shape, colour, text in entries
+    )
+    return f'<ul class="legend">{items}</ul>'
+
+
+def _balance(history: History, drawn: dict[str, dict[str, Any]]) -> str:
+    shown = [account for account in history.accounts if account.readings]
+    if not shown:
+        return ""
+    ahead = summary.burns(history)[shown[0].name] if len(history.accounts) == 1 else None
+    drawn["balance"] = charts.specification(charts.balance(history, ahead), width="container")
+    entries = []
+    if len(history.accounts) > 1:
+        entries = [("square", _job_colour(n), account.name) for n, account in enumerate(history.accounts[: theme.JOBS])]
+    if any(account.rises for account in history.accounts):
+        entries.append(("up", "good", "top-up (or a refund)"))
+    if history.outcomes["refused"]:
+        entries.append(("cross", "bad", "a run was refused"))
+    if ahead is not None and ahead.latest is not None:
+        entries.append(("dotted", "accent", "if days go on as they did"))
+    readings = sum(len(account.readings) for account in history.accounts)
+    notes = [f"In {history.unit}, from {plural(readings, 'reading')}."]
+    if any(len(charts.thinned(account.readings)) < len(account.readings) for account in history.accounts):
+        notes.append("The line is drawn from the first, last, least and greatest of each stretch of time.")
+    if len(history.accounts) > theme.JOBS:
+        notes.append(f"Of {len(history.accounts)} accounts the {theme.JOBS} with the most runs are drawn.")
+    accounts = _accounts(history) if len(history.accounts) > 1 else ""
+    return _section("Balance", " ".join(notes), _legend(entries) + _chart("balance") + accounts)
+
+
+def _accounts(history: History) -> str:
+    rows = "".join(
+        f'<tr><td class="job">{escape(name)}</td>'
+        + "".join(
+            f'<td class="number{narrow}">{escape(text)}</td>'
+            for text, narrow in zip(cells, ("", " tertiary", ""), strict=True)
+        )
+        + "</tr>"
+        for name, *cells in summary.accounts(history)
+    )
+    heads = '<th>Account</th><th class="number">Balance</th><th class="number tertiary">Burn a day</th><th class="number">Days until empty</th>'
+    return f'<div class="scroll"><table class="accounts"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table></div>'
+
+
+def _daily(history: History, drawn: dict[str, dict[str, Any]]) -> str:
+    drawn["daily"] = charts.specification(charts.daily(history), width="container")
+    entries = [("square", _job_colour(place), name) for place, name in enumerate(charts.job_names(history))]
+    sures = {run.sure for run in history.runs}
+    if sures & {"at most", "at least"}:
+        entries.append(("pale", "muted", "a bound"))
+    if sures & {"at least", "unknown"}:
+        entries.append(("question", "muted", "more, not known"))
+    return _section(
+        "Consumption a day", f"In {history.unit}, by the day on which a run ended.", _legend(entries) + _chart("daily")
+    )
+
+
+def _job_colour(place: int) -> str:
+    return f"job{place + 1}" if place < theme.JOBS else "others"
+
+
+def _budgets(history: History, drawn: dict[str, dict[str, Any]]) -> str:
+    jobs = {job: runs for job, runs in history.by_job().items() if any(run.outcome != "refused" for run in runs)}
+    panels = []
+    for place, (job, runs) in enumerate(list(jobs.items())[:PANELS]):
+        suggested = suggestion(job, runs)
+        drawn[f"job{place}"] = charts.specification(charts.budgets(runs, suggested, history.unit), width="container")
+        note = (
+            f"suggested {figure(float(suggested.budget))}: {suggested.reason}"
+            if suggested.budget is not None
+            else f"no suggestion: {suggested.reason}"
+        )
+        panels.append(
+            f'<div class="panel"><h3 title="{escape(job)}">{escape(job)}</h3><p class="note">{escape(note)}</p>{_chart(f"job{place}")}</div>'
+        )
+    if not panels:
+        return ""
+    started = [run for runs in jobs.values() for run in runs if run.outcome != "refused"]
+    sures = {run.sure for run in started}
+    entries = [("dot", "accent", "what a run consumed")]
+    entries += [("dot", "bad", "over its budget")] if any(run.over for run in started) else []
+    entries += [("hollow down", "accent", "at most that")] if "at most" in sures else []
+    entries += [("hollow up", "accent", "at least that")] if "at least" in sures else []
+    entries += [("plus", "accent", "not known")] if "unknown" in sures else []
+    entries += [("dash", "muted", "its budget"), ("line", "good", "suggested budget")]
+    notes = [f"In {history.unit}."]
+    if len(jobs) > PANELS:
+        notes.append(f"Of {len(jobs)} jobs the {PANELS} that consumed most; --job NAME shows another.")
+    if any(len(charts.sampled(runs)) < len(runs) for runs in list(jobs.values())[:PANELS]):
+        notes.append("Where a job had more runs than can be told apart, some stand for all, those over budget first.")
+    return _section(
+        "Budget against consumption", " ".join(notes), f'{_legend(entries)}<div class="panels">{"".join(panels)}</div>'
+    )
+
+
+def _runs(history: History) -> str:
+    latest = history.runs[-ROWS:]
+    jobs = "".join(
+        f'<option value="{at}">{escape(job)}</option>' for at, job in enumerate(sorted({run.job for run in latest}))
+    )
+    outcomes = "".join(f"<option>{escape(outcome)}</option>" for outcome in sorted({run.outcome for run in latest}))
+    heads = "".join(
+        f'<th scope="col" class="{classes}"><button type="button">{name}</button></th>' for name, classes in _HEADS
+    )
+    return _section(
+        "Runs",
+        "",
+        f"""<div class="filters">
+<input id="words" type="search" placeholder="Filter by job, label, run, day" aria-label="Filter runs">
+<select id="job" aria-label="Job"><option value="">All jobs</option>{jobs}</select>
+<select id="outcome" aria-label="Outcome"><option value="">All outcomes</option><option value="over">over budget</option>{outcomes}</select>
+</div>
+<div class="scroll"><table id="runs"><thead><tr>{heads}</tr></thead><tbody></tbody></table></div>
+<button id="more" type="button" hidden></button>
+<p id="counted" class="note" aria-live="polite"></p>""",
+        classes="runs",
+    )
+
+
+def _counted(history: History) -> str:
+    if len(history.runs) > ROWS:
+        return f"The latest {ROWS:,} of {len(history.runs):,} runs; the figures and charts above are made from all of them."
+    return plural(len(history.runs), "run")
+
+
+def _row(run: Run) -> list[object]:
+    at: datetime = run.ended
+    return [
+        f"{at:%Y-%m-%dT%H:%M}",
+        run.job,
+        run.outcome,
+        run.budget,
+        run.consumed,
+        run.sure,
+        int(run.over),
+        run.after,
+        None if run.seconds is None else round(run.seconds, 1),
+        run.account,
+        name_of(", ".join(f"{name}={value}" for name, value in run.labels.items())) if run.labels else "",
+        run.id,
+    ]
+
+
+def _section(title: str, note: str, content: str, classes: str = "") -> str:
+    said = f'<p class="note">{escape(note)}</p>' if note else ""
+    return f'<section class="{classes}"><h2>{escape(title)}</h2>{said}{content}</section>\n'
+
+
+def _chart(name: str) -> str:
+    return f'<div class="chart" id="{name}"></div>'
