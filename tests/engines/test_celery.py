@@ -14,14 +14,19 @@ from creditguard import InsufficientCredits
 
 
 @pytest.fixture
-def app(recipes):
-    """The app of the recipe as a program sees it that only sends, and a worker that runs it."""
+def app(request, recipes):
+    """The app of the recipe as a program sees it that only sends, and a worker that runs it (or another module, as the test says)."""
     ends = {
         "CELERY_BROKER_URL": f"sqla+sqlite:///{recipes.folder}/broker.db",
         "CELERY_RESULT_BACKEND": f"db+sqlite:///{recipes.folder}/results.db",
     }
     recipes.environment |= ends
-    worker = recipes.start("celery", "-A", "tasks", "worker", "--concurrency", "2", "-l", "INFO")
+    (recipes.folder / "late.py").write_text(
+        "from tasks import app\napp.conf.update(task_acks_late=True, task_reject_on_worker_lost=True)\n"
+    )
+    worker = recipes.start(
+        "celery", "-A", getattr(request, "param", "tasks"), "worker", "--concurrency", "2", "-l", "INFO"
+    )
     app = celery.Celery("sender", broker=ends["CELERY_BROKER_URL"], backend=ends["CELERY_RESULT_BACKEND"])
     recipes.eventually(lambda: " ready." in recipes.output)
     yield app
@@ -64,6 +69,17 @@ def test_a_kill(recipes, app, sees_it_abandoned):
     sees_it_abandoned(killed)
     assert recipes.labels()[0] == {"celery_task": task.id}
     assert answer(app.send_task("tasks.sketch", [["a boat"]])) == 1
+
+
+@pytest.mark.parametrize("app", ["late"], indirect=True)
+def test_a_kill_of_a_task_that_is_acknowledged_late_is_a_try(recipes, app, sees_it_abandoned):
+    recipes.hang()
+    task = app.send_task("tasks.illustrate", [["a boat"]])
+    killed = recipes.kill_the_job()
+    recipes.eventually(recipes.runs)
+    assert recipes.runs() == [("illustrate", "succeeded", 8)]
+    assert recipes.labels() == [{"celery_task": task.id}]
+    sees_it_abandoned(killed)
 
 
 def test_revoke_ends_the_run_with_its_report(recipes, app):

@@ -60,7 +60,7 @@ if __name__ == "__main__":
 
 @pytest.mark.skipif(shutil.which("parallel") is None, reason="GNU parallel is not installed here")
 class TestParallel:
-    FIRST, LATER = re.search(r"```sh\n(parallel .*)\n(parallel .*)\n```", PAGE).groups()
+    FIRST, LATER = re.search(r"```sh\n(parallel .*\n .*)\n(parallel .*)\n```", PAGE).groups()
 
     def lines(self, recipes):
         log = (recipes.folder / "jobs.log").read_text().splitlines()[1:]
