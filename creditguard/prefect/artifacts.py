@@ -85,7 +85,7 @@ def _page(kind: str, job: str, said: str, figures: Mapping[str, str], fields: Ma
             "",
             *_table(tuple(figures), tuple(figures.values())),
             "",
-            *_table(("field", "value"), *((f"`{name}`", json.dumps(value)) for name, value in rows.items())),
+            *_table(("field", "value"), *((name, json.dumps(value)) for name, value in rows.items())),
         ]
     )
     return MarkdownArtifact(key=_key(kind, job), markdown=text, description=said)
