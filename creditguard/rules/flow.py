@@ -93,7 +93,7 @@ def enter(plan: Plan) -> Flow[Admission]:
 def ask(plan: Plan) -> Flow[Admission]:
     """Answer the pre-flight question without taking a hold: `creditguard check`."""
     admission, _ = yield from _when_it_fits(Admission(plan, started=(yield from now())), _look)
-    return (yield from _verdict(admission))
+    return (yield from _verdict(admission, held=False))
 
 
 def _look(admission: Admission) -> Flow[tuple[Admission, bool]]:
@@ -110,7 +110,7 @@ def _admit(admission: Admission, asked: list[Plan]) -> Flow[Admission]:
     if not granted and not short and not admission.refusal and not admission.ledger_failed:
         asked.append(admission.plan)
         yield from _hold_regardless(admission)
-    return (yield from _verdict(admission))
+    return (yield from _verdict(admission, held=granted))
 
 
 def _when_it_fits(admission: Admission, attempt: Attempt) -> Flow[tuple[Admission, bool]]:
@@ -266,13 +266,13 @@ def _decided(admission: Admission, balance: Balance, held: int) -> Admission:
     )
 
 
-def _verdict(admission: Admission) -> Flow[Admission]:
+def _verdict(admission: Admission, *, held: bool) -> Flow[Admission]:
     """Announce the decision, unless it has been announced: a refusal, or a start without a balance."""
     plan, balance = admission.plan, admission.balance
     if admission.refusal or balance is None:
         return admission
     if not admission.shortfall:
-        yield from emit(events.admitted(admission))
+        yield from emit(events.admitted(admission, held=held))
         return admission
     if plan.on_short == "warn":
         yield from emit(events.short(admission))

@@ -14,7 +14,7 @@ from queue import SimpleQueue
 import pytest
 from attack_world import Pool, in_thread, until
 
-from creditguard import LedgerUnavailable
+from creditguard import LeaseLost, LedgerUnavailable
 from creditguard.engine.engine import engine
 from creditguard.process.background import Clock
 
@@ -214,7 +214,10 @@ def test_open_runs_that_are_ended_from_outside_are_left_by_their_own_blocks(sqli
     def work(name):
         with shared as run:
             inside.wait(30)
+            run.check()
             leave.wait(30)
+            with pytest.raises(LeaseLost, match="was closed from outside"):
+                run.check()
         return run.report.outcome
 
     joins = [in_thread(work, name) for name in "ab"]
