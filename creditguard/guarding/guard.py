@@ -74,7 +74,7 @@ class guard:  # noqa: N801 - read at its place of use: `with guard(...)`, `@guar
                     record it, which the source says if this is left out
     sink            where events go; the host program's log if left out
 
-    Options left out come from the environment and the settings file (docs/settings.md), when a run starts.
+    Options left out come from the environment and the settings file, when a run starts.
 
     Starting a run raises InsufficientCredits, BalanceUnavailable (AuthenticationError, RateLimited, SourceError,
     UnexpectedResponse), LedgerUnavailable, or ConfigurationError; then the job has not started. Whatever the job raises

@@ -44,7 +44,7 @@ def report_page(report: Report, refusal: CreditGuardError | None) -> Any:
 
 def answer_page(admission: Admission) -> Any:
     """The page of a gate's answer."""
-    plan, fields = admission.plan, events.admitted(admission).fields
+    plan, fields = admission.plan, events.admitted(admission, held=False).fields
     if admission.refusal:
         said = _refused(fields, admission.refusal)
     elif admission.balance is None or admission.headroom is None:

@@ -94,7 +94,7 @@ def enter(plan: Plan) -> Flow[Admission]:
 def ask(plan: Plan) -> Flow[Admission]:
     """Answer the pre-flight question without taking a hold: `creditguard check`."""
     admission, _ = yield from _when_it_fits(Admission(plan, started=(yield from now())), _look)
-    return (yield from _verdict(admission, cite=True))
+    return (yield from _verdict(admission, held=False))
 
 
 def _look(admission: Admission) -> Flow[tuple[Admission, bool]]:
@@ -111,7 +111,7 @@ def _admit(admission: Admission, asked: list[Plan]) -> Flow[Admission]:
     if not granted and not short and not admission.refusal and not admission.ledger_failed:
         asked.append(admission.plan)
         yield from _hold_regardless(admission)
-    return (yield from _verdict(admission))
+    return (yield from _verdict(admission, held=granted))
 
 
 def _when_it_fits(admission: Admission, attempt: Attempt) -> Flow[tuple[Admission, bool]]:
@@ -267,15 +267,16 @@ def _decided(admission: Admission, balance: Balance, held: int) -> Admission:
     )
 
 
-def _verdict(admission: Admission, *, cite: bool = False) -> Flow[Admission]:
-    """Announce the decision, unless it has been announced: a refusal, or a start without a balance. A refusal cites past runs."""
+def _verdict(admission: Admission, *, held: bool) -> Flow[Admission]:
+    """Announce the decision, unless it has been announced: a refusal, or a start without a balance. A refusal, and the answer to
+    a question that holds nothing, cite past runs."""
     plan, balance = admission.plan, admission.balance
     if admission.refusal or balance is None:
         return admission
-    if cite or (admission.shortfall and plan.on_short == "abort"):
+    if not held or (admission.shortfall and plan.on_short == "abort"):
         admission = yield from _with_past_runs(admission)
     if not admission.shortfall:
-        yield from emit(events.admitted(admission))
+        yield from emit(events.admitted(admission, held=held))
         return admission
     if plan.on_short == "warn":
         yield from emit(events.short(admission))
