@@ -125,25 +125,29 @@ def of_ledger(settings: CurrentSettings, options: argparse.Namespace) -> tuple[l
     if ledger.name == "none":
         to_do = "name one in CREDITGUARD_LEDGER if several jobs draw on the account"
         return [Finding("ledger", "warning", "none: jobs do not see each other, and nothing is remembered", to_do)], []
+    of_holds: list[Finding] = []
+    holds: list[LiveHold] = []
     try:
-        return _of_open_ledger(ledger)
+        holds += ledger.holds(limit=_MOST)
+        of_holds.append(_of_holds(holds))
+        return [_of_usable(ledger), *of_holds], holds
     except LedgerError as error:
         to_do = "see to it that it can be used by this user, or name another in CREDITGUARD_LEDGER"
-        if named:
-            return [Finding("ledger", "wrong", str(error), to_do, exits.code_for(error))], []
-        passed_over = "; it is the default, which runs do without"
-        return [Finding("ledger", "warning", f"{error}{passed_over}", to_do)], []
+        wrong = Finding("ledger", "wrong", str(error), to_do, exits.code_for(error))
+        if not named:
+            found = f"{error}; it is the default, which runs do without"
+            wrong = wrong._replace(state="warning", found=found, code=exits.OK)
+        return [wrong, *of_holds], holds
     finally:
         ledger.close()
 
 
-def _of_open_ledger(ledger: Ledger) -> tuple[list[Finding], list[LiveHold]]:
+def _of_usable(ledger: Ledger) -> Finding:
     version: Callable[[], int] | None = getattr(ledger, "version", None)
     of_version = f", version {version()}" if version else ""
-    holds = list(ledger.holds(limit=_MOST))
     ledger.release(f"doctor-{os.urandom(8).hex()}")  # releases nothing, but is written down; for an hour
     place = f"{ledger.name} ({repr(ledger).partition('(')[2]}"
-    return [Finding("ledger", "ok", f"{place}{of_version}, can be written"), _of_holds(holds)], holds
+    return Finding("ledger", "ok", f"{place}{of_version}, can be written")
 
 
 def _of_holds(holds: list[LiveHold]) -> Finding:

@@ -131,7 +131,7 @@ def test_a_role_that_may_only_read(postgres, gateway, creditguard):
         connection.execute("GRANT USAGE ON SCHEMA creditguard TO reader")
         connection.execute("GRANT SELECT ON ALL TABLES IN SCHEMA creditguard TO reader")
     done = creditguard("doctor", "--json", env={"CREDITGUARD_LEDGER": postgres.url_of("reader", "hush-hush")})
-    assert (done.code, states(done)["ledger"]) == (69, "wrong")
+    assert (done.code, states(done)["ledger"], states(done)["holds"]) == (69, "wrong", "ok")
     assert "permission denied" in finding(done, "ledger")["found"]
     assert "hush" not in done.stdout
     assert json.loads(done.stdout)["settings"][4]["value"] == "postgresql://***"
