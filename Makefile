@@ -61,7 +61,7 @@ $(VENV)/.browser: $(VENV)/.installed
 	@touch $@
 
 test-report: $(VENV)/.browser ## The page of creditguard report, in a real Chromium
-	$(BIN)/python -m pytest -q -rs tests/report $(TEST_ARGS)
+	$(BIN)/python -m pytest -q -rs tests/report/test_in_a_browser.py $(TEST_ARGS)
 
 report-picture: $(VENV)/.browser ## Make the picture of docs/report.md anew
 	$(BIN)/python docs/report_picture.py
