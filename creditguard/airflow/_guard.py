@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
-from airflow.providers.common.compat.sdk import AirflowNotFoundException
-
 from creditguard.airflow.masking import mask_environment
+from creditguard.airflow.sdk import AirflowNotFoundException
 from creditguard.errors import ConfigurationError
 from creditguard.guarding import hosts
 from creditguard.guarding.guard import guard as core_guard

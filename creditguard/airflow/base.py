@@ -11,14 +11,13 @@ from datetime import timedelta
 from inspect import Parameter
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from airflow.providers.common.compat.sdk import (
+from creditguard.airflow.sdk import (
     AirflowSensorTimeout,
     AirflowSkipException,
     BaseSensorOperator,
     PokeReturnValue,
     conf,
 )
-
 from creditguard.settings.options import GuardOptions, Options
 
 if TYPE_CHECKING:
@@ -149,7 +148,7 @@ class CreditOperator(BaseSensorOperator):
         self._answer = event.get("answer")
         if event["status"] == "enough":
             return self._funded(context, ends)
-        from airflow.providers.common.compat.sdk import AirflowException, AirflowFailException
+        from creditguard.airflow.sdk import AirflowException, AirflowFailException
 
         if event["status"] == "timeout":
             raise AirflowSensorTimeout(_in_vain(event["reason"], self.timeout))

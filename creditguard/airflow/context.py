@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, cast
 
-from airflow.providers.common.compat.sdk import AirflowException, get_current_context
-
+from creditguard.airflow.sdk import AirflowException, get_current_context
 from creditguard.rules.values import Label
 
 _LABELS = ("dag_id", "task_id", "run_id", "try_number", "map_index")

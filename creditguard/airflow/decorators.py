@@ -5,25 +5,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from airflow.providers.common.compat.sdk import (
+from creditguard.airflow.base import CreditOperator
+from creditguard.airflow.links import CreditReportLink
+from creditguard.airflow.sdk import (
     AirflowSkipException,
     Asset,
     DecoratedOperator,
     PokeReturnValue,
+    PythonOperator,
     task_decorator_factory,
 )
-from airflow.providers.standard.operators.python import PythonOperator
-
-from creditguard.airflow.base import CreditOperator
-from creditguard.airflow.links import CreditReportLink
 from creditguard.errors import CreditGuardError, InsufficientCredits
 from creditguard.rules.events import FINISHED, REFUSED
 from creditguard.rules.sentences import sentence
 
 if TYPE_CHECKING:
-    from airflow.providers.common.compat.sdk import TaskDecorator
-
     from creditguard.airflow._guard import TaskGuard
+    from creditguard.airflow.sdk import TaskDecorator
     from creditguard.rules.events import Level
 
 TaskOnShort = Literal["fail", "skip", "retry", "reschedule", "warn"]

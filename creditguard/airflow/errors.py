@@ -6,8 +6,7 @@ more. What passes by itself (a gateway or a ledger that cannot be reached) is le
 
 from __future__ import annotations
 
-from airflow.providers.common.compat.sdk import AirflowFailException
-
+from creditguard.airflow.sdk import AirflowFailException
 from creditguard.errors import (
     AuthenticationError,
     BudgetExceeded,

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 from typing import Any, cast
 
@@ -14,7 +15,7 @@ from creditguard.airflow.context import current_context, job_name, labels
 from creditguard.airflow.errors import final
 from creditguard.airflow.masking import mask_settings
 from creditguard.airflow.sinks import TaskSink
-from creditguard.errors import BudgetExceeded, CreditGuardError
+from creditguard.errors import BudgetExceeded, ConfigurationError, CreditGuardError
 from creditguard.guarding.hosts import Host
 from creditguard.guarding.run import Run
 from creditguard.rules.ports import EventSink
@@ -43,6 +44,8 @@ class TaskHost(Host):
         kills.watch()
 
     def refused(self, error: CreditGuardError) -> CreditGuardError:
+        if isinstance(error, ConfigurationError):  # no event tells of it, and Airflow shows a traceback first
+            logging.getLogger("creditguard").error("%s", error)
         return final(error)
 
     def exceeded(self, error: BudgetExceeded) -> BudgetExceeded:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import quote, urlencode
 
-from airflow.providers.common.compat.sdk import BaseOperatorLink, conf
+from creditguard.airflow.sdk import BaseOperatorLink, conf
 
 
 class CreditReportLink(BaseOperatorLink):

@@ -5,15 +5,14 @@ from __future__ import annotations
 from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from airflow.providers.common.compat.sdk import (
+from creditguard.airflow.base import CreditOperator
+from creditguard.airflow.sdk import (
     XCOM_RETURN_KEY,
     AirflowSensorTimeout,
     AirflowSkipException,
     PokeReturnValue,
     SkipMixin,
 )
-
-from creditguard.airflow.base import CreditOperator
 
 if TYPE_CHECKING:
     from creditguard.errors import CreditGuardError

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from airflow.providers.common.compat.sdk import PokeReturnValue
-
 from creditguard.airflow.base import CreditOperator
+from creditguard.airflow.sdk import PokeReturnValue
 
 
 class CreditBalanceSensor(CreditOperator):

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from types import FrameType
 
 from creditguard import settings
@@ -16,6 +17,7 @@ from creditguard.cli.output import say
 from creditguard.cli.preflight import guard_for, sink_for
 from creditguard.cli.records import VARIABLE, RecordFile
 from creditguard.cli.report_file import ReportFile, Stage
+from creditguard.cli.screen import SCREEN
 from creditguard.cli.wording import worded
 from creditguard.engine.engine import engine
 from creditguard.errors import CreditGuardError
@@ -103,7 +105,7 @@ def _command(options: argparse.Namespace, guarded: Run) -> child.Ended:
     ended: child.Ended | None = None
     try:
         with ExitStack() as stack:
-            command = child.Child(kill_after=options.kill_after)
+            command = child.Child(kill_after=options.kill_after, while_stopped=SCREEN.left_alone)
             try:
                 stack.enter_context(command)
             except OSError as error:
@@ -112,7 +114,7 @@ def _command(options: argparse.Namespace, guarded: Run) -> child.Ended:
             if ended is None:
                 grace = _GRACE if options.kill_after is None else options.kill_after
                 guarded.on_overrun(lambda _: command.stop(grace))
-                with _attended(options, guarded, record_file):
+                with _attended(options, guarded, record_file), _shown(options, guarded, command):
                     ended = command.run(options.argv, env=environment)
     except (_Signalled, KeyboardInterrupt):
         if ended is None:
@@ -129,12 +131,10 @@ def _command(options: argparse.Namespace, guarded: Run) -> child.Ended:
 
 @contextmanager
 def _attended(options: argparse.Namespace, guarded: Run, record_file: RecordFile) -> Iterator[None]:
-    """While CMD runs, if it is watched or its hold shrinks: take in what it records, and show the meter if asked to."""
+    """While CMD runs, if it is watched or its hold shrinks: take in what it records."""
     if not options.watch and not guarded._life.plan.shrink:
         yield
         return
-    from creditguard.cli.progress import Progress
-
     running = True
 
     def take_in() -> float | None:
@@ -143,15 +143,24 @@ def _attended(options: argparse.Namespace, guarded: Run, record_file: RecordFile
         return _RECORDS_EVERY if running else None
 
     engine().repeat(take_in, _RECORDS_EVERY)
-    progress = Progress(guarded) if options.progress and Progress.possible() else None
-    if progress:
-        engine().repeat(progress.show, 0.0)
     try:
         yield
     finally:
         running = False
-        if progress:
-            progress.end()
+
+
+@contextmanager
+def _shown(options: argparse.Namespace, guarded: Run, command: child.Child) -> Iterator[None]:
+    """While CMD runs: the screen is its own as well, and has a row for the meter if that was asked for."""
+    if not (options.progress and options.watch):
+        with SCREEN.shared_with(command):
+            yield
+        return
+    from creditguard.cli.progress import row
+
+    with SCREEN.shared_with(command, partial(row, guarded)):
+        engine().repeat(SCREEN.look, 0.0)
+        yield
 
 
 def _outcome(ended: child.Ended) -> Outcome:

@@ -41,20 +41,41 @@ class Desk:
         self._free = _thread.allocate_lock()
         self._since = _NEVER
         self._waiting: deque[tuple[Callable[[], Any], Resume]] = deque()
+        self._claims: list[None] = []
 
     def ask(self, verb: Callable[[], Any], resume: Resume) -> Any:
         """Ask now, if the desk is free: returns or raises what the verb does. Else PARKED, and the outcome comes by `resume`."""
-        if not self._waiting and not self._service.has_more() and self._free.acquire(blocking=False):
+        if (
+            not self._waiting
+            and not self._claims
+            and not self._service.has_more()
+            and self._free.acquire(blocking=False)
+        ):
             try:
                 return self._perform(verb)
             finally:
-                self._leave()
+                self.leave()
         if self.hangs():
             raise LedgerUnavailable(f"has not answered for {self._patience:g} s", self._name)
         self._waiting.append((verb, resume))
         if not self._free.locked():  # it was left between the two lines above
             self._service.put(self._serve_waiting)
         return PARKED
+
+    def take(self, within: float) -> bool:
+        """Take the desk between two verbs, in any thread; whether it could be had in so many seconds. Then verbs wait until `leave`."""
+        self._claims.append(None)  # else the thread that frees the desk takes it again before we wake
+        try:
+            return self._free.acquire(timeout=max(within, 0.0))
+        finally:
+            self._claims.pop()
+            if not self._free.locked():
+                self._go_on()
+
+    def leave(self) -> None:
+        """Free the desk."""
+        self._free.release()
+        self._go_on()
 
     def hangs(self, share: int = 1) -> bool:
         """Whether a verb has been at it for too long, or for half of that (`share` 2), a tenth (10)."""
@@ -72,13 +93,12 @@ class Desk:
         finally:
             self._since = _NEVER
 
-    def _leave(self) -> None:
-        self._free.release()
+    def _go_on(self) -> None:
         if self._waiting:
             self._service.put(self._serve_waiting)
 
     def _serve_waiting(self) -> None:
-        while self._waiting and self._free.acquire(blocking=False):
+        while self._waiting and not self._claims and self._free.acquire(blocking=False):
             outcome, failure = None, None
             try:
                 verb, resume = self._waiting.popleft()

@@ -21,7 +21,6 @@ from creditguard.engine.leases import Leases
 from creditguard.engine.readings import Readings
 from creditguard.engine.service import Call, Service
 from creditguard.engine.watch import Watch
-from creditguard.errors import LedgerError
 from creditguard.process.background import Clock, seconds
 from creditguard.rules.ports import BalanceSource, Ledger
 
@@ -30,6 +29,7 @@ if TYPE_CHECKING:
 
 _PATIENCE_AT_EXIT = 5.0
 _PATIENCE_TO_FORK = 2.0
+_LONGEST_FORK = 6.0
 
 
 class Engine:
@@ -112,50 +112,36 @@ class Engine:
             _pause(0.005)
         self.release_connections(max(ends - seconds(), 0.1))
 
-    def release_connections(self, within: float) -> list[SimpleQueue[None]]:
-        """Close the ledgers' connections between two verbs, and have the desks wait there. Whoever puts something into each
-        queue that is returned lets them go on; so does time. A ledger that is not through within so many seconds is passed over.
-        """
-        ends = seconds() + within
-        waiting = []
+    def release_connections(self, within: float) -> list[Call]:
+        """Close the ledgers' connections between two verbs, and have verbs wait until each of the calls that are returned has been
+        made, or for some seconds. A ledger that cannot be had within so many seconds is passed over."""
+        taken: list[Call] = []
+        done: SimpleQueue[None] = SimpleQueue()
+        self.service.put(partial(self._take_desks, seconds() + within, taken, done))
+        _pause(within, done)
+        return taken
+
+    def _take_desks(self, ends: float, taken: list[Call], done: SimpleQueue[None]) -> None:
         for leases in list(self._leases.values()):
-            if not leases.opened or leases.desk.hangs(
-                10
-            ):  # what hangs would keep the others open for as long as it is waited for
-                continue
-            closed: SimpleQueue[None] = SimpleQueue()
-            go_on: SimpleQueue[None] = SimpleQueue()
-            self.service.put(_closing(leases, closed, go_on))
-            waiting.append((leases, closed, go_on))
-        for _, closed, _ in waiting:
-            try:
-                closed.get(timeout=max(ends - seconds(), 0.0))
-            except Empty:
-                pass  # the child finds out by itself that it cannot use it
-        return [go_on for _, _, go_on in waiting]
+            if leases.opened and not leases.desk.hangs(10) and leases.desk.take(ends - seconds()):
+                leave = partial(_once, [leases.desk.leave])
+                taken.append(leave)
+                self.clock.later(_LONGEST_FORK, leave)  # whoever asked may have been interrupted
+                leases.close()
+        done.put(None)
 
 
-def _closing(leases: Leases, closed: SimpleQueue[None], go_on: SimpleQueue[None]) -> Callable[[], None]:
-    def verb() -> None:
-        leases.close()
-        closed.put(None)
-        try:
-            go_on.get(timeout=3 * _PATIENCE_TO_FORK)  # others that hang may have kept the fork waiting for all of it
-        except Empty:
-            pass
-
-    def ask() -> None:
-        try:
-            leases.desk.ask(verb, lambda _, __: None)
-        except LedgerError:
-            pass
-
-    return ask
-
-
-def _pause(duration: float) -> None:
+def _once(calls: list[Call]) -> None:
     try:
-        SimpleQueue[None]().get(timeout=duration)
+        call = calls.pop()
+    except IndexError:
+        return
+    call()
+
+
+def _pause(duration: float, wakes: SimpleQueue[None] | None = None) -> None:
+    try:
+        (wakes or SimpleQueue[None]()).get(timeout=duration)
     except Empty:
         pass
 
@@ -169,7 +155,7 @@ def engine() -> Engine:
     return _engines.get(pid) or _engines.setdefault(pid, Engine())
 
 
-_forking: dict[int, list[SimpleQueue[None]]] = {}
+_forking: dict[int, list[Call]] = {}
 """By the thread that forks."""
 
 
@@ -181,7 +167,7 @@ def _before_fork() -> None:
 
 def _after_fork_in_parent() -> None:
     for go_on in _forking.pop(_thread.get_ident(), ()):
-        go_on.put(None)
+        go_on()
 
 
 def _after_fork_in_child() -> None:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from decimal import Decimal
-from types import BuiltinFunctionType, FunctionType, MethodType, TracebackType
+from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from creditguard import settings as _settings
@@ -74,7 +74,7 @@ class guard:  # noqa: N801 - read at its place of use: `with guard(...)`, `@guar
                     record it, which the source says if this is left out
     sink            where events go; the host program's log if left out
 
-    Options left out come from the environment and the settings file (docs/settings.md), when a run starts.
+    Options left out come from the environment and the settings file, when a run starts.
 
     Starting a run raises InsufficientCredits, BalanceUnavailable (AuthenticationError, RateLimited, SourceError,
     UnexpectedResponse), LedgerUnavailable, or ConfigurationError; then the job has not started. Whatever the job raises
@@ -99,9 +99,9 @@ class guard:  # noqa: N801 - read at its place of use: `with guard(...)`, `@guar
 
     def __call__(self, function: Callable[P, R]) -> Callable[P, R]:
         """Guard each call of `function`; its name, signature, kind and types stay as they are."""
-        from creditguard.guarding.wrap import wrap
+        from creditguard.guarding.wrap import refuse_what_is_no_function, wrap
 
-        _refuse_what_is_no_function(function)
+        refuse_what_is_no_function(function)
         name = getattr(function, "__name__", type(function).__name__)
         return wrap(function, functools.partial(self._entry, name))
 
@@ -162,6 +162,10 @@ class guard:  # noqa: N801 - read at its place of use: `with guard(...)`, `@guar
             message = f"job {job!r} has no budget: pass budget=..., or set it in creditguard.toml under [jobs.{job}]"
             raise ConfigurationError(message, "budget")
         return budget
+
+    def __getstate__(self) -> dict[str, object]:
+        """What another process needs: Ray and Dask take along a function of `__main__` by value, and its guard with it."""
+        return {**self.__dict__, "_laid": None, "_open": {}}
 
     # Entering. Which run an exit belongs to is looked up in the context (thread or task) first: there runs nest. A guard
     # that is left in another context than it was entered in (a fixture, an exit stack) closes its latest open run.
@@ -282,19 +286,3 @@ class _Laid:
         return (
             before is settings and engine_before is process and without_default_ledger is process.without_default_ledger
         )
-
-
-def _refuse_what_is_no_function(function: object) -> None:
-    """Tell the mistakes that would otherwise show only when money is gone: a guard around a task object runs when the task is
-    *defined* or sent, or never, and one around a class or a classmethod object guards nothing."""
-    while isinstance(function, functools.partial):
-        function = function.func
-    if isinstance(function, (FunctionType, MethodType, BuiltinFunctionType)):
-        return
-    engine_of = type(function).__module__.partition(".")[0]
-    if isinstance(function, type) or not callable(function):
-        kind = "a class" if isinstance(function, type) else type(function).__name__
-        raise TypeError(f"guard wraps functions, not {kind}; put @classmethod and the like above @guard")
-    raise TypeError(
-        f"guard wraps plain functions, and this is {engine_of}'s own {type(function).__name__}: the order is @task over @guard"
-    )

@@ -2,7 +2,7 @@
 
 A host is what one run sees of the orchestrator that it runs in: its labels, its log, which errors it must not retry. The core
 names no orchestrator but here: `_MODULES` says whose module has a function `here()`, which returns the host of the code that
-calls it, or None. It is asked only where that orchestrator is loaded already.
+calls it, or None. It is asked only where that orchestrator is loaded already. `_ENGINES` says whose objects run or send functions.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Mapping
 from importlib import import_module
+from types import FunctionType
 from typing import TYPE_CHECKING
 
 from creditguard.errors import BudgetExceeded, CreditGuardError
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
     from creditguard.guarding.run import Run
 
 _MODULES = {"airflow": "creditguard.airflow.host", "prefect": "creditguard.prefect.host"}
+_ENGINES = frozenset(
+    {"airflow", "celery", "dagster", "dask", "distributed", "luigi", "prefect", "ray", "concurrent", "multiprocessing"}
+)
 _CANCELLATIONS = (("asyncio", "CancelledError"), ("trio", "Cancelled"), ("prefect.exceptions", "TerminationSignal"))
 """The exceptions by which frameworks cancel what runs in them: looked up where they are loaded, and never imported."""
 
@@ -70,6 +74,15 @@ def here() -> Host:
             if host:
                 return host
     return PLAIN
+
+
+def engine_of(thing: object) -> str | None:
+    """The engine whose own `thing` is: a function by where its code stands, an object by its class and those that it derives from."""
+    if isinstance(thing, FunctionType):
+        homes = [thing.__globals__.get("__name__")]
+    else:
+        homes = [kind.__module__ for kind in type(thing).__mro__]
+    return next((root for home in homes if (root := str(home).partition(".")[0]) in _ENGINES), None)
 
 
 def outcome_of(error: BaseException | None) -> Outcome:

@@ -14,7 +14,7 @@ from creditguard.engine.lifecycle import Lifecycle
 from creditguard.engine.performance import Parts
 from creditguard.engine.stopping import JobScope, Stopping
 from creditguard.engine.waiting import sender, shielded
-from creditguard.errors import BudgetExceeded, ConfigurationError, LedgerError
+from creditguard.errors import BudgetExceeded, ConfigurationError, LeaseLost, LedgerError
 from creditguard.guarding.hosts import PLAIN, Host
 from creditguard.rules.amounts import Amount, to_credits
 from creditguard.rules.report import Report
@@ -28,10 +28,10 @@ _stack: ContextVar[tuple[Run, ...]] = ContextVar("creditguard_runs", default=())
 def current_run() -> Run:
     """The innermost guarded run that this code runs in. For functions that `@guard` wraps:
 
-    @guard(budget=500)
-    def enrich_all(rows):
-        for row in rows:
-            current_run().record(enrich(row).credits_used)
+        @guard(budget=500)
+        def enrich_all(rows):
+            for row in rows:
+                current_run().record(enrich(row).credits_used)
 
     Raises LookupError outside of any.
     """
@@ -199,12 +199,17 @@ class Run:
         self._life.pending = tasks
 
     def check(self) -> None:
-        """A checkpoint: raises BudgetExceeded once the run was told to stop, else returns at once.
+        """A checkpoint: raises BudgetExceeded once the run was told to stop, and LeaseLost if it was closed from outside, by an
+        orchestrator that kills the job, and so holds nothing any more. Else it returns at once.
 
         That takes `on_overrun="stop"` or `stop_below=...`. Asynchronous jobs are cancelled, and generators get the error
         thrown in at their next step; other jobs that may run away should call this now and then, or use `on_overrun`.
         """
         self._life.stopping.check()
+        if self._life.closed_early:
+            raise LeaseLost(
+                f"the run of {self.job!r} was closed from outside: it holds nothing any more", None, self.id
+            )
 
     def on_overrun(self, callback: Callable[[BudgetExceeded], object]) -> None:
         """Have `callback(error)` called once, when the run is told to stop: for a job that cannot call `check`.

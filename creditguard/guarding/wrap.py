@@ -7,18 +7,62 @@ async generator that is under way is cancelled.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from contextvars import copy_context
+from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import Any, ParamSpec, TypeAlias, TypeVar
 
 from creditguard.guarding.entry import Entry
+from creditguard.guarding.hosts import engine_of
 from creditguard.guarding.run import Run, current
 
 P = ParamSpec("P")
 R = TypeVar("R")
 NewEntry: TypeAlias = Callable[[tuple[Any, ...], dict[str, Any]], Entry]
+
+
+def refuse_what_is_no_function(function: object) -> None:
+    """Tell the mistakes that would otherwise show only when money is gone: a guard around a task object, or around what sends it
+    (`task.delay`, `remote`, `pool.submit`), runs when the task is *defined* or sent, or never, and one around a class guards nothing.
+
+    Methods of a user's own are functions, those of classes that derive from an engine's included; raises TypeError for all else.
+    """
+    while isinstance(function, functools.partial):
+        function = function.func
+    if isinstance(function, MethodType):
+        engine, name = engine_of(function.__func__), function.__qualname__
+    elif isinstance(function, FunctionType):
+        engine, name = _engine_that_it_sends_to(function)
+    elif isinstance(function, BuiltinFunctionType):
+        return
+    elif isinstance(function, type):
+        raise TypeError("guard wraps functions, not a class; put it on the method that does the work")
+    else:
+        kind = type(function)
+        engine, name = engine_of(function), kind.__name__
+        if not engine and not callable(function):
+            raise TypeError(f"guard wraps functions, not {name}; put @classmethod and the like above @guard")
+        engine = engine or kind.__module__.partition(".")[0]
+    if engine:
+        raise TypeError(
+            f"guard wraps plain functions, and this is {engine}'s own {name}: put guard on the function that does the work; "
+            "the order is @task over @guard"
+        )
+
+
+def _engine_that_it_sends_to(function: FunctionType) -> tuple[str | None, str]:
+    """Ray's `remote` is a function, and looks like the user's: but its code is Ray's, and it holds one of Ray's objects. (What an
+    engine's helper has decorated holds the user's function alone.)"""
+    if engine_of(function):
+        for cell in function.__closure__ or ():
+            with contextlib.suppress(ValueError):  # an empty cell
+                held = cell.cell_contents
+                if not isinstance(held, (FunctionType, type)) and (engine := engine_of(held)):
+                    return engine, type(held).__name__
+    return None, ""
 
 
 def wrap(function: Callable[P, R], new_entry: NewEntry) -> Callable[P, R]:

@@ -245,6 +245,10 @@ class PostgresLedger:
     def publish(self, account: str, reading: Reading) -> None:
         self._tell(_PUBLISH, {"account": rows.text(account), "reading": rows.reading_to_json(reading)})
 
+    def version(self) -> int:
+        """The version of the schema: migrations, counted from the first."""
+        return self._ask(sql.META, {}, lambda found: int(next(row[1] for row in found if row[0] == "level")))
+
     def init(self) -> None:
         """Create the schema, or bring it up to date. Any number of processes may do that at once."""
         self._tell("SELECT 1", {})

@@ -289,6 +289,11 @@ class SqliteLedger:
         with self._writing as sql:
             sql.execute(statements.PUBLISH, {**row, **self._elapsed()})
 
+    def version(self) -> int:
+        """The version of the schema: migrations, counted from the first."""
+        with self._reading as sql:
+            return int(dict(sql.execute("SELECT key, value FROM meta").fetchall())["level"])
+
     def init(self) -> None:
         """Make the file, or bring it up to date, and rewrite it so that it gives back the space of what is pruned."""
         with self._reading as sql:

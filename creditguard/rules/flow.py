@@ -49,6 +49,7 @@ from creditguard.rules.effects import (
     sleep,
     sweep,
     take_mark,
+    usual,
 )
 from creditguard.rules.report import Report, drifted, lags, make_report, refused
 from creditguard.rules.settling import (
@@ -93,7 +94,7 @@ def enter(plan: Plan) -> Flow[Admission]:
 def ask(plan: Plan) -> Flow[Admission]:
     """Answer the pre-flight question without taking a hold: `creditguard check`."""
     admission, _ = yield from _when_it_fits(Admission(plan, started=(yield from now())), _look)
-    return (yield from _verdict(admission))
+    return (yield from _verdict(admission, held=False))
 
 
 def _look(admission: Admission) -> Flow[tuple[Admission, bool]]:
@@ -110,7 +111,7 @@ def _admit(admission: Admission, asked: list[Plan]) -> Flow[Admission]:
     if not granted and not short and not admission.refusal and not admission.ledger_failed:
         asked.append(admission.plan)
         yield from _hold_regardless(admission)
-    return (yield from _verdict(admission))
+    return (yield from _verdict(admission, held=granted))
 
 
 def _when_it_fits(admission: Admission, attempt: Attempt) -> Flow[tuple[Admission, bool]]:
@@ -266,13 +267,16 @@ def _decided(admission: Admission, balance: Balance, held: int) -> Admission:
     )
 
 
-def _verdict(admission: Admission) -> Flow[Admission]:
-    """Announce the decision, unless it has been announced: a refusal, or a start without a balance."""
+def _verdict(admission: Admission, *, held: bool) -> Flow[Admission]:
+    """Announce the decision, unless it has been announced: a refusal, or a start without a balance. A refusal, and the answer to
+    a question that holds nothing, cite past runs."""
     plan, balance = admission.plan, admission.balance
     if admission.refusal or balance is None:
         return admission
+    if not held or (admission.shortfall and plan.on_short == "abort"):
+        admission = yield from _with_past_runs(admission)
     if not admission.shortfall:
-        yield from emit(events.admitted(admission))
+        yield from emit(events.admitted(admission, held=held))
         return admission
     if plan.on_short == "warn":
         yield from emit(events.short(admission))
@@ -290,8 +294,18 @@ def _verdict(admission: Admission) -> Flow[Admission]:
         plan.keep,
         plan.run_id,
         balance.request_id,
+        admission.usually,
     )
     return replace(admission, refusal=refusal)
+
+
+def _with_past_runs(admission: Admission) -> Flow[Admission]:
+    if admission.ledger_failed:
+        return admission
+    try:
+        return replace(admission, usually=(yield from usual(admission.plan.account, admission.plan.job)))
+    except LedgerError:
+        return admission  # the decision stands without it
 
 
 def _without_balance(admission: Admission, error: BalanceUnavailable) -> Flow[Admission]:

@@ -189,4 +189,6 @@ class Admission:
     shortfall: Decimal | None = None
     ledger_failed: bool = False
     """The ledger could not be used, and the run was decided without it."""
+    usually: str | None = None
+    """What past runs of the job took, in words, for a refusal and for whoever only asks."""
     refusal: CreditGuardError | None = None

@@ -1,7 +1,7 @@
 """The Airflow tests: real engines, in a venv of their own (`make test-airflow`, `make test-airflow2`); elsewhere nothing is collected.
 
 One process runs them all, with `dag.test()`: Airflow takes some fifteen seconds to start, and a run then a few tenths of one.
-What needs the real scheduler is in test_standalone.py.
+What needs the real scheduler is in test_deployed.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Airflow 2: a task that is marked failed while it runs, in a process of its own as the scheduler starts it; and its log file.
 
-Airflow 3 is shown in test_standalone.py.
+Airflow 3 is shown in test_deployed.py.
 """
 
 from __future__ import annotations

@@ -62,7 +62,7 @@ def test_a_gateway_that_hangs_does_not_keep_the_hold(airflows_handler, gateway, 
 def test_a_lock_of_the_log_that_the_job_holds_is_no_deadlock(airflows_handler, holds) -> None:
     from creditguard.airflow import guard
 
-    seen, lock = [], threading.Lock()
+    seen, lock, finished = [], threading.Lock(), threading.Event()
 
     class Log:
         """As every log of Python is: one writer at a time, and the signal comes while the job is the one."""
@@ -70,6 +70,8 @@ def test_a_lock_of_the_log_that_the_job_holds_is_no_deadlock(airflows_handler, h
         def emit(self, event) -> None:
             with lock:
                 seen.append(event.name)
+            if len(seen) == 2:
+                finished.set()
 
     with pytest.raises(SystemExit), guard("job", budget=3, conn_id="apimall_default", sink=Log()) as run, lock:
         began = time.monotonic()
@@ -77,6 +79,7 @@ def test_a_lock_of_the_log_that_the_job_holds_is_no_deadlock(airflows_handler, h
     assert time.monotonic() - began < 3.5
     assert run.report.outcome == "cancelled"
     assert holds() == []
+    assert finished.wait(10)  # it goes out when the job has let go of the log
     assert seen == ["creditguard.admitted", "creditguard.finished"]
 
 

@@ -98,6 +98,8 @@ def test_guard_over_task_is_refused(airflow) -> None:
         task.credit_guard(budget=1)(enrich),
         task.short_circuit(enrich),
         task.sensor(enrich),
+        task(enrich).expand,
+        task(enrich).partial,
         decorated,
     )
     for tasks_object in tasks_objects:

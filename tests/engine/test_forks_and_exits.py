@@ -14,6 +14,7 @@ import warnings
 from pathlib import Path
 
 import pytest
+from attack_world import World
 
 from creditguard.engine.engine import engine
 
@@ -358,3 +359,20 @@ def test_guards_in_later_exit_handlers_work(tmp_path):
         12,
     )
     assert done.stdout.splitlines()[-1] == "succeeded []"
+
+
+def test_a_fork_finds_fifty_ledgers_closed(sqlite_world, tmp_path):
+    """As many as have been used, and more than there may be service threads."""
+    worlds = [World(f"sqlite:///{tmp_path}/ledger{number}.db") for number in range(50)]
+    for world in worlds:
+        with world.guard():
+            pass
+        world.ledger.close()
+    assert len(open_files_of(str(tmp_path))) >= 50
+    mine = engine()  # kept, as a thread's frames keep it: else the child closes what it has inherited
+    assert in_child(lambda: len(open_files_of(str(tmp_path))) or mine is engine())() == 0
+    for world in worlds:
+        with world.guard() as run:
+            pass
+        assert run.report.outcome == "succeeded"
+        world.close()

@@ -6,6 +6,9 @@ import asyncio
 import contextlib
 import inspect
 import os
+import pickle
+from functools import partial
+from types import SimpleNamespace
 
 import anyio
 import pytest
@@ -334,8 +337,88 @@ def test_wrong_uses_are_told():
         guard(budget=1)(42)
 
 
-@pytest.mark.parametrize("engine", ["airflow", "prefect"])
-def test_around_a_task_object_the_order_is_refused(engine):
-    task = type("Task", (), {"__module__": f"{engine}.tasks", "__call__": lambda self: None})()
-    with pytest.raises(TypeError, match=r"@task over @guard"):
-        guard(budget=1)(task)
+def engines_code(engine):
+    """What an engine looks like from here: a task object, what sends it, and a decorator that wraps a user's function."""
+    source = """
+import functools
+
+class Task:
+    def __init__(self, function):
+        @functools.wraps(function)
+        def remote(*args):
+            return self.send(*args)
+        self.function, self.remote = function, remote
+
+    def __call__(self, *args):
+        return self.send(*args)
+
+    def send(self, *args):
+        raise AssertionError("sent")
+
+class Pool:
+    def submit(self, function):
+        raise AssertionError("sent")
+
+def with_session(function):
+    @functools.wraps(function)
+    def wrapper(*args):
+        return function(*args)
+    return wrapper
+"""
+    names = {"__name__": f"{engine}.tasks"}
+    exec(source, names)
+    return SimpleNamespace(**names)
+
+
+def double(number=1):
+    return 2 * number
+
+
+@pytest.mark.parametrize("engine", ["airflow", "celery", "concurrent", "dagster", "dask", "luigi", "prefect", "ray"])
+def test_around_a_task_or_what_sends_it_the_order_is_refused(engine):
+    code = engines_code(engine)
+    task = code.Task(double)
+    of_the_users = type("double", (code.Task,), {"__module__": __name__})(double)  # as Celery's tasks are
+    for what in (
+        task,
+        task.send,
+        task.remote,
+        of_the_users,
+        of_the_users.send,
+        code.Pool().submit,
+        partial(task.send, 1),
+    ):
+        with pytest.raises(
+            TypeError,
+            match=f"this is {engine}'s own .*: put guard on the function that does the work.*@task over @guard",
+        ):
+            guard(budget=1)(what)
+
+
+def test_a_users_own_methods_are_functions_whatever_they_belong_to(gateway):
+    code = engines_code("luigi")
+
+    class Client:
+        def __call__(self):
+            pass
+
+        def double(self, number):
+            return 2 * number
+
+    class Nightly(code.Task):
+        def run(self, number):
+            return 2 * number
+
+    for each in (Client().double, Nightly(double).run, code.with_session(double), code.Task(double).function):
+        assert guard(budget=1)(each)(3) == 6
+    assert gateway.balance_reads == 8
+
+
+def test_a_guarded_function_is_pickled_with_its_guard_before_and_after_it_ran(gateway):
+    """As Ray and Dask pickle the functions of `__main__`: by value."""
+    made = guard("pickled", budget=5)
+    for _ in range(2):
+        with pickle.loads(pickle.dumps(made)) as run:
+            assert (run.job, run.budget) == ("pickled", 5)
+        with made:
+            pass

@@ -70,6 +70,7 @@ def test_a_guarded_flow_logs_reports_and_tells_prefect(api, gateway, guard):
     assert list(artifact["figures"].values())[:4] == ["24", "50", "120", "96"]
     assert artifact["table"]["credits_consumed"] == 24
     assert artifact["table"]["labels.team"] == "catalogue"
+    assert r"| run\_id |" in artifact["data"]  # not as code, where Prefect's page shows the backslash, too
 
     (event,) = api.events(run_id, "creditguard.finished")
     assert event["payload"] == fields
@@ -283,6 +284,61 @@ def test_two_mapped_tasks_of_which_only_one_fits(api, gateway, ledger):
     assert list(ledger.holds()) == []
 
 
+def test_of_four_mapped_tasks_two_fit_and_the_others_wait_for_room(api, gateway, ledger):
+    held = []
+
+    @task(retries=0)
+    @guard("in-turn", budget=50, wait=120, min_interval=0.2)
+    def enrich(number: int) -> int:
+        held.append(len(ledger.holds()))
+        time.sleep(0.5)
+        return number
+
+    @flow
+    def main() -> list[int]:
+        return enrich.map([1, 2, 3, 4]).result()
+
+    state = main(return_state=True)
+    assert state.result() == [1, 2, 3, 4]
+    assert max(held) == 2
+    assert list(ledger.holds()) == []
+    assert [each["table"]["outcome"] for each in api.artifacts(flow_run_id(state))] == ["succeeded"] * 4
+    assert {each["state"]["type"] for each in api.task_runs(flow_run_id(state))} == {"COMPLETED"}
+    waiting = api.logs(flow_run_id(state), "creditguard.waiting")
+    said = {each["sentence"] for each in waiting if each["event"] == "creditguard.waiting"}
+    assert "in-turn: waiting for room, needs 50 credits, 20 are free (120 on the account, 100 held by others)" in said
+
+
+def test_an_async_task_that_waits_for_room_does_not_block_the_event_loop(gateway, ledger):
+    """Else the one before it would never end, and this one wait in vain."""
+
+    @task
+    @guard("in-turn", budget=80, wait=120, min_interval=0.2)
+    async def enrich(number: int) -> int:
+        await asyncio.sleep(0.5)
+        return number
+
+    @flow
+    async def main() -> list[int]:
+        return await asyncio.gather(enrich(1), enrich(2))
+
+    assert asyncio.run(main()) == [1, 2]
+    assert list(ledger.holds()) == []
+
+
+def test_who_waits_in_vain_is_refused(api, gateway):
+    @flow
+    def main() -> None:
+        with guard("in-vain", budget=500, wait=0.5, min_interval=0.2):
+            pytest.fail("there never was enough")
+
+    state = main(return_state=True)
+    assert state.is_failed()
+    assert state.message.endswith("in-vain: needs 500 credits, 120 are free (120 on the account)")
+    (artifact,) = api.artifacts(flow_run_id(state))
+    assert (artifact["table"]["outcome"], artifact["figures"]["short by"]) == ("refused", "380")
+
+
 def test_mapped_tasks_that_fit_each_have_a_report(api, gateway):
     @task
     @guard("fan-out", budget=10)
@@ -352,6 +408,9 @@ OBJECTS = {
     "flow with options": lambda: flow(body).with_options(name="other"),
     "async flow": lambda: flow(async_body),
     "partial of a task": lambda: functools.partial(task(body)),
+    "what submits a task": lambda: task(body).submit,
+    "what maps a task": lambda: task(body).map,
+    "what delays a task": lambda: task(body).delay,
 }
 
 

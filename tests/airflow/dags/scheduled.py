@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from airflow.providers.common.compat.sdk import BaseHook, dag, task
@@ -12,12 +12,13 @@ from airflow.providers.common.compat.sdk import BaseHook, dag, task
 import creditguard
 import creditguard.airflow
 
+FOLDER = Path(os.environ.get("CREDITGUARD_TEST_FOLDER", "."))
 START = {"start_date": datetime(2026, 1, 1), "catchup": False}
 
 
 def until_released() -> None:
     """Until the test says so, by a file."""
-    release = Path(os.environ["CREDITGUARD_TEST_RELEASE"])
+    release = FOLDER / "release"
     give_up = time.monotonic() + 240
     while not release.exists() and time.monotonic() < give_up:
         time.sleep(0.2)
@@ -33,14 +34,33 @@ def pair():
     enrich.expand(number=[1, 2])
 
 
-@dag(schedule=None, **START)
-def crowd():
-    @task.credit_guard(budget=45, retries=2, on_short="reschedule", deferrable=True, poke_interval=2, timeout=200)
-    def enrich(number: int) -> int:
-        time.sleep(4)
-        return number
+def crowd(name: str, **how: object):
+    @dag(dag_id=name, schedule=None, **START)
+    def pipeline():
+        @task.credit_guard(budget=45, retries=2, on_short="reschedule", timeout=200, **how)
+        def enrich(number: int) -> int:
+            time.sleep(4)
+            return number
 
-    enrich.expand(number=[1, 2, 3, 4])
+        enrich.expand(number=[1, 2, 3, 4])
+
+    return pipeline()
+
+
+crowd_deferred = crowd("crowd_deferred", deferrable=True, poke_interval=2)
+crowd_rescheduled = crowd("crowd_rescheduled", deferrable=False, poke_interval=30)
+
+
+@dag(schedule=None, **START)
+def interrupted():
+    """Its first try lasts until somebody ends it."""
+
+    @task.credit_guard(budget=60, retries=1, retry_delay=timedelta(seconds=1))
+    def enrich(ti=None) -> None:
+        (FOLDER / f"{ti.run_id}.pid").write_text(str(os.getpid()))
+        time.sleep(300 if ti.try_number == 1 else 0)
+
+    enrich()
 
 
 @dag(schedule=None, **START)
@@ -74,5 +94,5 @@ def killed_plain():
     enrich()
 
 
-for each in (pair, crowd, killed_decorated, killed_guard, killed_plain):
+for each in (pair, interrupted, killed_decorated, killed_guard, killed_plain):
     each()
