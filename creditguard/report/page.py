@@ -260,9 +260,8 @@ def _budgets(history: History, drawn: dict[str, dict[str, Any]]) -> str:
         notes.append(f"Of {len(jobs)} jobs the {PANELS} that consumed most; --job NAME shows another.")
     if any(charts.are_sampled(runs) for runs in shown.values()):
         notes.append("Where a job had more runs than can be told apart, some stand for all, those over budget first.")
-    return _section(
-        "Budget against consumption", " ".join(notes), f'{_legend(entries)}<div class="panels">{"".join(panels)}</div>'
-    )
+    content = f'{_legend(entries)}<div class="panels">{"".join(panels)}</div>'
+    return _section("Budget against consumption", " ".join(notes), content, classes="long")
 
 
 def _runs(history: History) -> str:
@@ -285,7 +284,7 @@ def _runs(history: History) -> str:
 <div class="scroll"><table id="runs"><thead><tr>{heads}</tr></thead><tbody></tbody></table></div>
 <button id="more" type="button" hidden></button>
 <p id="counted" class="note" aria-live="polite"></p>""",
-        classes="runs",
+        classes="long",
     )
 
 
