@@ -94,7 +94,7 @@ def enter(plan: Plan) -> Flow[Admission]:
 def ask(plan: Plan) -> Flow[Admission]:
     """Answer the pre-flight question without taking a hold: `creditguard check`."""
     admission, _ = yield from _when_it_fits(Admission(plan, started=(yield from now())), _look)
-    return (yield from _verdict(admission, held=False))
+    return (yield from _verdict(admission, held=False, cite=True))
 
 
 def _look(admission: Admission) -> Flow[tuple[Admission, bool]]:
@@ -267,13 +267,12 @@ def _decided(admission: Admission, balance: Balance, held: int) -> Admission:
     )
 
 
-def _verdict(admission: Admission, *, held: bool) -> Flow[Admission]:
-    """Announce the decision, unless it has been announced: a refusal, or a start without a balance. A refusal, and the answer to
-    a question that holds nothing, cite past runs."""
+def _verdict(admission: Admission, *, held: bool, cite: bool = False) -> Flow[Admission]:
+    """Announce the decision, unless it has been announced: a refusal, or a start without a balance. A refusal cites past runs."""
     plan, balance = admission.plan, admission.balance
     if admission.refusal or balance is None:
         return admission
-    if not held or (admission.shortfall and plan.on_short == "abort"):
+    if cite or (admission.shortfall and plan.on_short == "abort"):
         admission = yield from _with_past_runs(admission)
     if not admission.shortfall:
         yield from emit(events.admitted(admission, held=held))
