@@ -41,38 +41,66 @@ class _Signalled(BaseException):
         self.number = number
 
 
+class _Signals:
+    """Before and after CMD, signals that end us do so in good order: the hold is given back, the report is written.
+
+    Each is raised, until CMD has ended. Then one may cut the last reading short, and from there on none does anything: whenever it
+    comes, the code is CMD's. So they stay ours until the process ends.
+    """
+
+    def __init__(self, ended: list[child.Ended]) -> None:
+        self._ended = ended
+        self.over = False
+
+    def catch(self) -> None:
+        """From now on."""
+        for number in (*_ENDING, signal.SIGINT):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._stop)
+
+    def _stop(self, number: int, _: FrameType | None) -> None:
+        if not self.over:
+            self.over = bool(self._ended)
+            raise _Signalled(number)
+
+
 def run(options: argparse.Namespace) -> int:
     """Ask, run CMD, report; the exit code."""
     child.plug_closed_streams()
     report_file = ReportFile(options.report_file)
     entry: Entry | None = None
-    ended: child.Ended | None = None
+    ended: list[child.Ended] = []
+    signals = _Signals(ended)
     try:
-        with _signals_raise():
-            own_guard = _guard(options, sink_for(options))
-            _say_what_it_will_do(options)
-            entry = own_guard._entry()
-            guarded = entry.__enter__()
-            try:
-                ended = _command(options, guarded)
-            except BaseException:
-                _close(entry, "cancelled")
-                raise
-            _close(entry, _outcome(ended))
+        signals.catch()
+        own_guard = _guard(options, sink_for(options))
+        _say_what_it_will_do(options)
+        entry = own_guard._entry()
+        guarded = entry.__enter__()
+        try:
+            _command(options, guarded, ended)
+        except BaseException:
+            _close(entry, _outcome(ended[0]) if ended else "cancelled")
+            raise
+        _close(entry, _outcome(ended[0]))
+        signals.over = True
     except CreditGuardError as error:
+        signals.over = True
         code = exits.code_for(error, options.short_code)
         say(worded(error, options))
         _write(report_file, entry, "preflight", code, error)
         return code
     except (_Signalled, KeyboardInterrupt) as stopped:
-        if ended is None:
+        signals.over = True
+        if not ended:
             code = 128 + (stopped.number if isinstance(stopped, _Signalled) else signal.SIGINT)
             _write(report_file, entry, "preflight", code)
             return code
-    _write(report_file, entry, "command" if ended.started or ended.reason else "preflight", ended.code)
-    if ended.interrupted is not None:
-        child.leave(ended)
-    return ended.code
+    (end,) = ended
+    _write(report_file, entry, "command" if end.started or end.reason else "preflight", end.code)
+    if end.interrupted is not None:
+        child.leave(end)
+    return end.code
 
 
 def _guard(options: argparse.Namespace, sink: EventSink) -> guard:
@@ -91,7 +119,8 @@ def _guard(options: argparse.Namespace, sink: EventSink) -> guard:
     )
 
 
-def _command(options: argparse.Namespace, guarded: Run) -> child.Ended:
+def _command(options: argparse.Namespace, guarded: Run, ends: list[child.Ended]) -> None:
+    """Run CMD; its end is in `ends` before a signal can raise again."""
     record_file = RecordFile()
     environment = child.inherited_environment()
     environment["CREDITGUARD_RUN_ID"] = guarded.id
@@ -102,31 +131,26 @@ def _command(options: argparse.Namespace, guarded: Run) -> child.Ended:
             environment[f"CREDITGUARD_{name.upper()}"] = str(given)
     if record_file.path:
         environment[VARIABLE] = str(record_file.path)
-    ended: child.Ended | None = None
-    try:
-        with ExitStack() as stack:
-            command = child.Child(kill_after=options.kill_after, while_stopped=SCREEN.left_alone)
-            try:
-                stack.enter_context(command)
-            except OSError as error:
-                ended = child.not_started(options.argv, error)
-            stack.callback(record_file.finish, guarded)  # before signals are ours again, which could cut it short
-            if ended is None:
-                grace = _GRACE if options.kill_after is None else options.kill_after
-                guarded.on_overrun(lambda _: command.stop(grace))
-                with _attended(options, guarded, record_file), _shown(options, guarded, command):
-                    ended = command.run(options.argv, env=environment)
-    except (_Signalled, KeyboardInterrupt):
-        if ended is None:
-            raise
-    for trouble in record_file.troubles if ended.started else ():
+    with ExitStack() as stack:
+        command = child.Child(kill_after=options.kill_after, while_stopped=SCREEN.left_alone)
+        try:
+            stack.enter_context(command)
+        except OSError as error:
+            ends.append(child.not_started(options.argv, error))
+        stack.callback(record_file.finish, guarded)  # before signals are ours again, which could cut it short
+        if not ends:
+            grace = _GRACE if options.kill_after is None else options.kill_after
+            guarded.on_overrun(lambda _: command.stop(grace))
+            with _attended(options, guarded, record_file), _shown(options, guarded, command):
+                ended = command.run(options.argv, env=environment)
+            if guarded.stopped and ended.code == 0:
+                # We told it to end, and it did so in good order. That is no success of the job's.
+                ended = replace(ended, code=128 + signal.SIGTERM)
+            ends.append(ended)
+    for trouble in record_file.troubles if ends[0].started else ():
         say(f"{VARIABLE}: {trouble}")
-    if ended.reason:
-        say(ended.reason)
-    if guarded.stopped and ended.code == 0:
-        # We told it to end, and it did so in good order. That is no success of the job's.
-        return replace(ended, code=128 + signal.SIGTERM)
-    return ended
+    if ends[0].reason:
+        say(ends[0].reason)
 
 
 @contextmanager
@@ -180,12 +204,7 @@ def _close(entry: Entry, outcome: Outcome) -> None:
 def _write(
     report_file: ReportFile, entry: Entry | None, stage: Stage, code: int, error: CreditGuardError | None = None
 ) -> None:
-    """Write the report. No signal comes in between any more: what is left to do takes no time."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (*_ENDING, signal.SIGINT)}
     trouble = report_file.write(entry.run._life.report if entry else None, stage, code, error)
-    for number, handler in before.items():
-        if handler is not None:
-            signal.signal(number, handler)
     if trouble:
         say(trouble)
 
@@ -209,21 +228,3 @@ def _say_what_it_will_do(options: argparse.Namespace) -> None:
             f"--watch {options.watch:g}: the balance is read every {least:g} s, not more often: that would be impolite "
             "(CREDITGUARD_MIN_INTERVAL is the least)"
         )
-
-
-@contextmanager
-def _signals_raise() -> Iterator[None]:
-    """Before and after CMD, signals that end us do so in good order: the hold is given back, the report is written."""
-
-    def stop(number: int, _: FrameType | None) -> None:
-        raise _Signalled(number)
-
-    before = {}
-    for number in _ENDING:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            before[number] = signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

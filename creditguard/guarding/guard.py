@@ -116,7 +116,7 @@ class guard:  # noqa: N801 - read at its place of use: `with guard(...)`, `@guar
         try:
             return self._run_in(host, name, args, kwargs or {})
         except ConfigurationError as error:
-            raise host.refused(error) from None
+            raise host.refused(error).with_traceback(None) from None
 
     def _run_in(self, host: hosts.Host, name: str | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Run:
         settings, process = _settings.current(), engine()

@@ -378,11 +378,13 @@ def test_holds_and_history(gateway, creditguard):
 
 
 def test_ledger_init(gateway, creditguard, tmp_path):
-    path = tmp_path / "new" / "ledger.db"
+    path = tmp_path / "ledger.db"
     done = creditguard("ledger", "init", "--ledger", f"sqlite:///{path}")
     assert (done.code, done.stdout) == (0, "the sqlite ledger is ready\n")
     assert path.exists()
     assert creditguard("ledger", "init", "--ledger", f"sqlite:///{tmp_path}").code == 69
+    missing = creditguard("ledger", "init", "--ledger", f"sqlite:///{tmp_path}/new/ledger.db")
+    assert (missing.code, f"there is no folder {tmp_path}/new" in missing.stderr) == (69, True)
 
 
 FAST = {"CREDITGUARD_MIN_INTERVAL": "0.05"}
