@@ -113,7 +113,7 @@ coverage: $(VENV)/.installed ## Branch coverage of the rules, by their own tests
 	$(BIN)/coverage run -m pytest -q tests/rules
 	$(BIN)/coverage report --skip-covered --fail-under=100 --include='creditguard/errors.py,creditguard/rules/*'
 
-bench: $(VENV)/.installed ## Speed, as ratios inside one run, with the noise beside them
+bench: $(VENV)/.installed ## Speed, as ratios inside one run, with the noise beside them; some rows: BENCH_ARGS=--help
 	$(BIN)/python bench/run.py $(BENCH_ARGS)
 
 shell-files: $(VENV)/.installed ## Make the completion scripts and the man page anew, from the parser
