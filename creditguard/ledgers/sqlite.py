@@ -231,9 +231,9 @@ class SqliteLedger:
             new = sql.execute(statements.FILE, filed).fetchall()
             if new and new[0][0] % _PRUNE_EVERY == 0:
                 sql.execute(statements.PRUNE, (wall - self._keep,))
-                for _ in range(
-                    _PAGES_GIVEN_BACK
-                ):  # one by one: Python does not step through a statement without columns
+                ((free,),) = sql.execute("PRAGMA freelist_count").fetchall()
+                # One by one: Python does not step through a statement without columns.
+                for _ in range(min(free, _PAGES_GIVEN_BACK)):
                     sql.execute("PRAGMA incremental_vacuum(1)")
                 self._forget_owners(sql, self._now())
 

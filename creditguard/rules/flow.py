@@ -59,7 +59,7 @@ from creditguard.rules.settling import (
     settled_by_time,
     trend_until_exit,
 )
-from creditguard.rules.values import Admission, Balance, Plan, Reading
+from creditguard.rules.values import Admission, Balance, Mark, Plan, Reading
 
 Attempt: TypeAlias = Callable[[Admission], Flow[tuple[Admission, bool]]]
 
@@ -232,7 +232,7 @@ def _read(admission: Admission, *, marked: bool = True, shared: bool = False) ->
         reading = yield from read(marked=marked)
     mark = reading.mark
     held = mark.admitted - mark.released if mark else 0
-    return _decided(replace(admission, mark=mark), reading.balance, held)
+    return _decided(admission, reading.balance, held, mark)
 
 
 def _read_or_borrow(plan: Plan) -> Flow[Reading]:
@@ -259,14 +259,15 @@ def _reserve(admission: Admission) -> Flow[tuple[Admission, bool]]:
     waits = max(3 * _interval(plan), _PLACE) if plan.wait and plan.on_short == "abort" else 0.0
     hold = replace(plan.hold, balance=to_micro(balance.amount, up=False), waits=waits)
     grant = yield from reserve(hold, available=spendable(plan, balance), mark=admission.mark)
-    return _decided(admission, balance, grant.held_by_others), grant.admitted
+    return _decided(admission, balance, grant.held_by_others, admission.mark), grant.admitted
 
 
-def _decided(admission: Admission, balance: Balance, held: int) -> Admission:
+def _decided(admission: Admission, balance: Balance, held: int, mark: Mark | None) -> Admission:
     verdict = decide(admission.plan, balance, held)
     return replace(
         admission,
         balance=balance,
+        mark=mark,
         held_by_others=from_micro(held),
         headroom=verdict.headroom,
         shortfall=verdict.shortfall,
