@@ -168,7 +168,7 @@ coverage-all: $(VENV)/.installed ## Branch coverage of each module by all tests,
 	@$(BIN)/coverage combine -q
 	$(BIN)/coverage report --skip-covered
 
-bench: $(VENV)/.installed ## Speed, as ratios inside one run, with the noise beside them
+bench: $(VENV)/.installed ## Speed, as ratios inside one run, with the noise beside them; some rows: BENCH_ARGS=--help
 	$(BIN)/python bench/run.py $(BENCH_ARGS)
 
 shell-files: $(VENV)/.installed ## Make the completion scripts and the man page anew, from the parser

@@ -68,7 +68,7 @@ _CONNECTION = {
 _LOOK = ("clock", "ticks", "wall")
 _RESERVE = sql.call(
     "reserve", "run_id", "account", "amount", "job", "labels", "balance", "available", "released",
-    "owner", "ttl", *_LOOK, "wait",
+    "owner", "ttl", *_LOOK, "wait", "waits",
 )  # fmt: skip
 _EXTEND = sql.call("extend", "run_id", "by", "name", "available", "released", "wait")
 _SHRINK = sql.call("shrink", "run_id", "to", "wait")
@@ -140,6 +140,7 @@ class PostgresLedger:
             "released": mark.released if mark else None,
             "owner": [owner.id, rows.text(owner.host), owner.boot, str(owner.pid), owner.started],
             "ttl": self._ttl,
+            "waits": hold.waits,
         }
         return self._ask(
             _RESERVE, {**asked, **self._look()}, lambda found: Grant(found[0][0] is True, int(found[0][1]))

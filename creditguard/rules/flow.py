@@ -60,13 +60,15 @@ from creditguard.rules.settling import (
     settled_by_time,
     trend_until_exit,
 )
-from creditguard.rules.values import Admission, Balance, Plan, Reading
+from creditguard.rules.values import Admission, Balance, Mark, Plan, Reading
 
 Attempt: TypeAlias = Callable[[Admission], Flow[tuple[Admission, bool]]]
 
 _CLAIM = 15.0
 """Seconds for which one process may be at reading a balance that others wait for."""
 _POLL = 0.1
+_PLACE = 5.0
+"""Seconds for which a run that waits keeps its place in the queue at least, without asking again."""
 _SHORTEST_INTERVAL = 0.01
 """Seconds between readings at least, where no politeness is asked for: a loop must not spin."""
 
@@ -162,12 +164,16 @@ def _pause(
     short = failure is not None or (not granted and plan.on_short == "abort")
     if not short or left <= 0 or isinstance(failure, (AuthenticationError, UnexpectedResponse)):
         return None
-    # Spread out: many that wait for the same top-up should not all ask in the same second.
-    pause = max(plan.min_interval, _SHORTEST_INTERVAL) * (1 + sum(map(ord, plan.run_id)) % 21 / 100)
+    pause = _interval(plan)
     asked = failure.retry_after if isinstance(failure, BalanceUnavailable) else None
     if asked and asked > left:
         return None
     return min(max(pause, asked or 0.0), left)
+
+
+def _interval(plan: Plan) -> float:
+    """Seconds between two tries. Spread out: many that wait for the same top-up should not all ask in the same second."""
+    return max(plan.min_interval, _SHORTEST_INTERVAL) * (1 + sum(map(ord, plan.run_id)) % 21 / 100)
 
 
 def extend(admission: Admission, by: Decimal, unspent: Decimal = ZERO) -> Flow[Admission]:
@@ -227,7 +233,7 @@ def _read(admission: Admission, *, marked: bool = True, shared: bool = False) ->
         reading = yield from read(marked=marked)
     mark = reading.mark
     held = mark.admitted - mark.released if mark else 0
-    return _decided(replace(admission, mark=mark), reading.balance, held)
+    return _decided(admission, reading.balance, held, mark)
 
 
 def _read_or_borrow(plan: Plan) -> Flow[Reading]:
@@ -251,16 +257,18 @@ def _read_or_borrow(plan: Plan) -> Flow[Reading]:
 def _reserve(admission: Admission) -> Flow[tuple[Admission, bool]]:
     plan, balance = admission.plan, admission.balance
     assert balance is not None  # noqa: S101 - only asked once a balance has been read
-    hold = replace(plan.hold, balance=to_micro(balance.amount, up=False))
+    waits = max(3 * _interval(plan), _PLACE) if plan.wait and plan.on_short == "abort" else 0.0
+    hold = replace(plan.hold, balance=to_micro(balance.amount, up=False), waits=waits)
     grant = yield from reserve(hold, available=spendable(plan, balance), mark=admission.mark)
-    return _decided(admission, balance, grant.held_by_others), grant.admitted
+    return _decided(admission, balance, grant.held_by_others, admission.mark), grant.admitted
 
 
-def _decided(admission: Admission, balance: Balance, held: int) -> Admission:
+def _decided(admission: Admission, balance: Balance, held: int, mark: Mark | None) -> Admission:
     verdict = decide(admission.plan, balance, held)
     return replace(
         admission,
         balance=balance,
+        mark=mark,
         held_by_others=from_micro(held),
         headroom=verdict.headroom,
         shortfall=verdict.shortfall,

@@ -560,6 +560,7 @@ def test_a_run_that_is_short_waits_and_holds_the_moment_that_it_fits():
     assert walk.kinds == ["Now", "Read", "Reserve", "Now", "Emit", "Sleep", "Read", "Reserve", "Now", "Emit", "Now"]
     assert [event.name for event in walk.events] == [events.WAITING, events.ADMITTED]
     assert 20.0 <= walk.effects[5].seconds <= 24.0
+    assert [walk.effects[number].hold.waits for number in (2, 7)] == [3 * walk.effects[5].seconds] * 2, "its place"
     assert walk.result.refusal is None
 
 
@@ -568,6 +569,12 @@ def test_it_is_refused_when_the_time_is_up():
     walk = Walk(flow.enter(PATIENT), 1.0, reading(50), denied(0), 1.5, None, None, *again, None, None, 62.0, None)
     assert [event.name for event in walk.events] == [events.WAITING, events.REFUSED]
     assert walk.result.refusal.has == 50
+
+
+@pytest.mark.parametrize("plan", [PLAN, replace(PATIENT, on_short="warn")])
+def test_only_who_waits_has_a_place(plan):
+    walk = Walk(flow.enter(plan), 1.0, reading(120), granted(), 1.5, None, 2.0, None)
+    assert walk.effects[2].hold.waits == 0
 
 
 def test_a_clock_that_stands_still_does_not_keep_it_waiting():
