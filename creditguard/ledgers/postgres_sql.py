@@ -556,5 +556,5 @@ def history(*, job: bool, account: bool, newest_first: bool) -> str:
     )
     order = "DESC" if newest_first else "ASC"
     return f"""
-        SELECT report, extract(epoch FROM finished_at)::float8, seq, finished_at::text FROM creditguard.history
+        SELECT report, extract(epoch FROM finished_at)::float8, seq, finished_at::text AS exactly FROM creditguard.history
         WHERE {" AND ".join(chosen)} ORDER BY finished_at {order}, seq {order} LIMIT %(limit)s"""  # noqa: S608

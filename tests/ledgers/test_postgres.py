@@ -484,3 +484,19 @@ def test_which_machine_a_clock_belongs_to(monkeypatch: pytest.MonkeyPatch) -> No
     assert ledger._look()["clock"] == me.boot
     monkeypatch.setattr(ledger, "_clock", Clock(""))
     assert ledger._look()["clock"] == me.id
+
+
+# History.
+
+
+def test_runs_come_in_the_order_of_time_whatever_the_clock_of_the_session_shows(
+    url: str, empty_server: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the hour that a clock shows twice, 02:45 of summer time is before 02:15 of winter time."""
+    monkeypatch.setenv("PGTZ", "Europe/Berlin")
+    with ledger_at(url) as ledger:
+        for run, at in (("first", "2026-10-25 00:45+00"), ("second", "2026-10-25 01:15+00")):
+            ledger.settle(run, "a", {"run_id": run, "job": "job"})
+            empty_server.execute(f"UPDATE creditguard.history SET finished_at = '{at}' WHERE run_id = '{run}'")
+        assert [report["run_id"] for report in ledger.runs()] == ["first", "second"]
+        assert [report["run_id"] for report in ledger.history()] == ["second", "first"]
