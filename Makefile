@@ -56,12 +56,12 @@ test-soak: $(VENV)/.installed ## The engine for an hour: 20,000 interrupts, 3,60
 # The system's Chromium: root installs it where there is none; without one the tests are skipped, and say so.
 $(VENV)/.browser: $(VENV)/.installed
 	$(BIN)/python -m pip install -q --group browser
-	@command -v chromium chromium-browser google-chrome >/dev/null || [ "$$(id -u)" != 0 ] || \
+	@command -v chromium || command -v chromium-browser || command -v google-chrome || [ "$$(id -u)" != 0 ] || \
 		{ apt-get update -qq && apt-get install -qqy --no-install-recommends chromium; }
 	@touch $@
 
 test-report: $(VENV)/.browser ## The page of creditguard report, in a real Chromium
-	$(BIN)/python -m pytest -q -rs tests/report $(TEST_ARGS)
+	$(BIN)/python -m pytest -q -rs tests/report/test_in_a_browser.py $(TEST_ARGS)
 
 report-picture: $(VENV)/.browser ## Make the picture of docs/report.md anew
 	$(BIN)/python docs/report_picture.py
@@ -168,7 +168,7 @@ coverage-all: $(VENV)/.installed ## Branch coverage of each module by all tests,
 	@$(BIN)/coverage combine -q
 	$(BIN)/coverage report --skip-covered
 
-bench: $(VENV)/.installed ## Speed, as ratios inside one run, with the noise beside them
+bench: $(VENV)/.installed ## Speed, as ratios inside one run, with the noise beside them; some rows: BENCH_ARGS=--help
 	$(BIN)/python bench/run.py $(BENCH_ARGS)
 
 shell-files: $(VENV)/.installed ## Make the completion scripts and the man page anew, from the parser

@@ -51,10 +51,19 @@ class Comparison:
         floors = [(a + b) / 2 for a, b in zip(self.floor, self.again, strict=True)]
         return median(candidate / floor for candidate, floor in zip(self.candidates[name], floors, strict=True))
 
+    def per_call(self, name: str, per: int) -> float:
+        """Milliseconds of one of `per` calls, the median."""
+        return median(self.candidates[name]) * 1000 / per
+
+    def own(self, name: str, per: int) -> float:
+        """Milliseconds by which one of `per` calls is slower than the floor, the median over the rounds."""
+        rounds = zip(self.candidates[name], self.floor, self.again, strict=True)
+        return median(candidate - (a + b) / 2 for candidate, a, b in rounds) * 1000 / per
+
     def milliseconds(self, name: str, per: int = 1) -> str:
         """The medians, as a detail: absolute times say little on a machine that is shared."""
         floor = median(self.floor + self.again) * 1000 / per
-        return f"{median(self.candidates[name]) * 1000 / per:.3g} ms against {floor:.3g} ms"
+        return f"{self.per_call(name, per):.3g} ms against {floor:.3g} ms"
 
 
 def compare(floor: Arm, candidates: Mapping[str, Arm], *, rounds: int, warm: bool = True) -> Comparison:

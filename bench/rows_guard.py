@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator
+from datetime import datetime, timezone
+from decimal import Decimal
 from time import perf_counter
 
 import httpx
 from measure import Arm, compare, timed
+from rows_ledger import TWO_TRANSACTIONS, two_transactions
 from table import Line, Skipped, line
 from world import World
 
 from creditguard import guard
+from creditguard.rules.ports import BalanceSource
+from creditguard.rules.values import Balance
 
 PAIR = "two bare httpx.Client.get"
 
@@ -23,19 +28,39 @@ def one_by_one(world: World) -> Iterator[Line | Skipped]:
         pair = timed(_pair(client, world), calls)
         arms = {"none": _guarded("none", calls), "sqlite": _guarded(world.sqlite("guard"), calls)}
         found = compare(pair, arms, rounds=world.pick(300, 20))
-        yield line("guard, no ledger", PAIR, found, "none", 1.10, per=calls)
-        yield line("guard + SQLite ledger", PAIR, found, "sqlite", 1.35, per=calls)
+        yield line("guard, no ledger", PAIR, found, "none", 1.3, per=calls, own=0.2)
+        yield line("guard + SQLite ledger", PAIR, found, "sqlite", 1.7, per=calls)
         try:
             arms = {"postgres": _guarded(world.postgres("guard"), calls)}
         except ImportError as error:
             yield Skipped("guard + PostgreSQL ledger", str(error))
             return
         found = compare(pair, arms, rounds=world.pick(80, 10))
-        yield line("guard + PostgreSQL ledger", PAIR, found, "postgres", per=calls)
+        yield line("guard + PostgreSQL ledger", PAIR, found, "postgres", 3.0, per=calls)
 
 
-def _guarded(ledger: str, calls: int) -> Arm:
-    guarded = guard("bench", budget=1, ledger=ledger)
+class _InProcess:
+    """A source that answers at once, from memory."""
+
+    name, unit, account = "memory", "credits", "memory"
+
+    def read(self, timeout: float) -> Balance:  # noqa: ARG002
+        return Balance(Decimal(1000), self.unit, datetime.now(timezone.utc), None, self.name)
+
+
+def without_network(world: World) -> Iterator[Line]:
+    """What is creditguard's own in a guard: nobody is asked, and the floor is what its ledger cannot do without."""
+    calls = 20
+    arms = {
+        name: _guarded(url, calls, _InProcess()) for name, url in (("none", "none"), ("sqlite", world.sqlite("own")))
+    }
+    found = compare(timed(two_transactions(world), calls), arms, rounds=world.pick(100, 10))
+    yield line("guard, no ledger, no network", TWO_TRANSACTIONS, found, "none", per=calls)
+    yield line("guard + SQLite, no network", TWO_TRANSACTIONS, found, "sqlite", 8, per=calls, total=0.3)
+
+
+def _guarded(ledger: str, calls: int, source: BalanceSource | None = None) -> Arm:
+    guarded = guard("bench", budget=1, ledger=ledger, source=source)
 
     def once() -> None:
         with guarded:

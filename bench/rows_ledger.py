@@ -26,6 +26,7 @@ from creditguard.rules.values import Hold
 _ACCOUNT = "bench"
 _AMOUNT = 1_000_000
 _ids = itertools.count()
+TWO_TRANSACTIONS = "two transactions, NORMAL"
 
 
 def holds(world: World) -> Iterator[Line | Skipped]:
@@ -99,11 +100,11 @@ def _admissions(ledger: Ledger, calls: int) -> Arm:
 
 def pairs(world: World) -> Iterator[Line | Skipped]:
     """A run's two transactions, and nothing else: what the ledger itself costs."""
-    calls, floor = 50, _two_transactions(world)
+    calls, floor = 50, two_transactions(world)
     ledger = open_ledger(world.sqlite("pair"))
     found = compare(timed(floor, calls), {"pair": _pairs(ledger, calls)}, rounds=world.pick(60, 5))
     ledger.close()
-    yield line("reserve and settle, SQLite", "two transactions, NORMAL", found, "pair", per=calls)
+    yield line("reserve and settle, SQLite", TWO_TRANSACTIONS, found, "pair", per=calls)
     what = "reserve and settle, PostgreSQL"
     try:
         url = world.postgres("pair")
@@ -119,8 +120,9 @@ def pairs(world: World) -> Iterator[Line | Skipped]:
     yield line(what, "SELECT 1", found, "pair", per=calls)
 
 
-def _two_transactions(world: World) -> Callable[[], None]:
-    sql = sqlite3.connect(world.folder / "bare.db", isolation_level=None)
+def two_transactions(world: World) -> Callable[[], None]:
+    """A row that comes and goes, in a transaction each: what a run cannot do without."""
+    sql = sqlite3.connect(world.folder / f"bare-{next(_ids)}.db", isolation_level=None)
     sql.execute("PRAGMA journal_mode = WAL").fetchall()
     sql.execute("PRAGMA synchronous = NORMAL")
     sql.execute("CREATE TABLE holds (run_id TEXT PRIMARY KEY, amount INTEGER)")
@@ -298,21 +300,22 @@ def _contest(urls: list[str], seconds: float) -> _Contest:
 
 
 def shell(world: World) -> Iterator[Line | Skipped]:
-    """Many shell jobs, fifty at a time, against the bare commands."""
+    """Many shell jobs, fifty at a time, against the bare commands: of the shortest of Python's programs."""
     jobs = world.pick(1000, 20)
     lean = world.lean()
     crowd = f"seq {jobs} | xargs -P 50 -I{{}}"
     guarded = f"{script('creditguard')} run -q --budget 1 --account crowd"
+    bare = f"{sys.executable} -c pass"
     try:
         run(["sh", "-c", f"{guarded} -- true"], lean)
     except RuntimeError as error:
         yield Skipped(f"{jobs:,} shell jobs, xargs -P 50", str(error))
         return
     arms = {
-        "none": process("sh", "-c", f"{crowd} {guarded} --ledger none -- true", environment=lean),
-        "sqlite": process("sh", "-c", f"{crowd} {guarded} -- true", environment=lean),
+        "none": process("sh", "-c", f"{crowd} {guarded} --ledger none -- {bare}", environment=lean),
+        "sqlite": process("sh", "-c", f"{crowd} {guarded} -- {bare}", environment=lean),
     }
-    floor = process("sh", "-c", f"{crowd} {sys.executable} -c pass", environment=lean)
+    floor = process("sh", "-c", f"{crowd} {bare}", environment=lean)
     found = compare(floor, arms, rounds=1, warm=False)
     yield line(f"{jobs:,} shell jobs, xargs -P 50, no ledger", "python -c pass", found, "none", per=jobs)
     yield line(f"{jobs:,} shell jobs, xargs -P 50, SQLite", "python -c pass", found, "sqlite", per=jobs)

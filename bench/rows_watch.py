@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import threading
+import _thread
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -18,22 +18,23 @@ EVERY = 0.25
 
 
 def watched(world: World) -> Iterator[Line]:
-    """The readings must not grow with the number of runs, and one thread does them all."""
+    """The readings must not grow with the number of runs, nor must the threads of the engine that does them."""
     many = world.pick(1_000, 100)
     one_run, many_runs = _Stretch(world, 1), _Stretch(world, many)
     arms: dict[str, Arm] = {"many": many_runs.run}
     found = compare(one_run.run, arms, rounds=world.pick(3, 1), warm=False)
     detail = (
-        f"{many_runs.readings} readings in {many_runs.seconds} s against {one_run.readings}, {many_runs.threads} thread, "
+        f"{many_runs.readings} readings in {many_runs.seconds} s against {one_run.readings}, "
+        f"{many_runs.threads} threads of the engine against {one_run.threads}, "
         f"{many_runs.share:.1%} of a processor against {one_run.share:.1%}"
     )
-    met = many_runs.threads == 1 and many_runs.readings <= one_run.readings + 1
+    met = many_runs.threads <= one_run.threads and many_runs.readings <= one_run.readings + 1
     yield Line(
         f"{many:,} watched runs, processor time",
         "1 watched run",
         found.ratio("many"),
         found.noise,
-        "1 thread",
+        "no more threads",
         met,
         detail,
     )
@@ -60,6 +61,6 @@ class _Stretch:
             time.sleep(self.seconds)
             cpu = time.process_time() - cpu
             self.readings = max(self.readings, self._world.balance_requests() - before)
-            self.threads = sum(thread.name.startswith("creditguard") for thread in threading.enumerate())
+            self.threads = _thread._count()  # noqa: SLF001 - all but this one are the engine's, which threading does not know
         self.share = cpu / self.seconds
         return cpu

@@ -1,9 +1,11 @@
-"""Speed, as ratios inside one run: `make bench`, or `bench/run.py [--quick] [ROW ...]`.
+"""Speed, as ratios inside one run: `make bench`, or `make bench BENCH_ARGS="--quick guard import"` for some of the rows.
 
 Each line names what was measured, the floor that it is held against, their ratio (the median over interleaved rounds), and
 the A/A noise: the floor against itself in the same run, as the median and the middle half of the rounds. A ratio says nothing
 that is finer than that. Targets are printed, and never fail the run: a machine that is busy is not a bug.
 """
+
+# ruff: noqa: E402 - the path to what is measured comes first
 
 from __future__ import annotations
 
@@ -12,6 +14,10 @@ import logging
 import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
+
+ROOT = Path(__file__).parent.parent
+sys.path.insert(1, str(ROOT))  # what is measured is this tree, and not what happens to be installed
 
 import rows_guard
 import rows_ledger
@@ -22,6 +28,7 @@ from world import World, world
 
 ROWS: dict[str, Callable[[World], Iterator[Line | Skipped]]] = {
     "guard": rows_guard.one_by_one,
+    "own": rows_guard.without_network,
     "import": rows_start.imports,
     "check": rows_start.check,
     "swarm": rows_guard.at_once,

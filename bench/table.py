@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from measure import Comparison, Noise
 
-_WIDTHS = {"what": 42, "floor": 32, "ratio": 8, "A/A noise": 18, "target": 9, "met": 3, "in this run": 0}
+_WIDTHS = {"what": 42, "floor": 32, "ratio": 8, "A/A noise": 18, "target": 18, "met": 3, "in this run": 0}
 
 
 @dataclass(frozen=True)
@@ -30,11 +30,29 @@ class Skipped:
     why: str
 
 
-def line(what: str, floor: str, found: Comparison, name: str, most: float | None = None, *, per: int = 1) -> Line:
-    """A line whose target, if it has one, is a ratio of at most `most`."""
-    ratio = found.ratio(name)
-    target, met = ("", None) if most is None else (f"<= {most:.2f}x", ratio <= most)
-    return Line(what, floor, ratio, found.noise, target, met, found.milliseconds(name, per))
+def line(
+    what: str,
+    floor: str,
+    found: Comparison,
+    name: str,
+    most: float | None = None,
+    *,
+    per: int = 1,
+    own: float | None = None,
+    total: float | None = None,
+) -> Line:
+    """A line whose target, if it has one, is a ratio of at most `most`, and so many milliseconds of a call: `own` beyond the
+    floor, or in `total`."""
+    ratio, detail = found.ratio(name), found.milliseconds(name, per)
+    if most is None:
+        return Line(what, floor, ratio, found.noise, detail=detail)
+    target, met = f"<= {most:.2f}x", ratio <= most
+    if own is not None:
+        ours = found.own(name, per)
+        target, met, detail = f"{target}, {own:g} ms", met and ours <= own, f"{detail}: {ours:.3g} ms of our own"
+    if total is not None:
+        target, met = f"{target}, {total:g} ms", met and found.per_call(name, per) <= total
+    return Line(what, floor, ratio, found.noise, target, met, detail)
 
 
 def show_header() -> None:

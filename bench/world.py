@@ -20,6 +20,7 @@ from typing import Any
 from measure import Arm
 
 BENCH = Path(__file__).parent
+ROOT = BENCH.parent
 
 
 @dataclass
@@ -65,14 +66,14 @@ class World:
         place = self.folder / "lean"
         place.mkdir(exist_ok=True)
         (place / "sitecustomize.py").write_text("import sys; sys.modules.update(click=None, trio=None)")
-        return {**os.environ, "PYTHONPATH": str(place)}
+        return {**os.environ, "PYTHONPATH": f"{place}:{ROOT}"}
 
     def postgres(self, name: str) -> str:
         """The URL of a new database on a PostgreSQL that is started when first asked for. Raises ImportError without psycopg."""
         import psycopg
 
         if self._postgres is None:
-            sys.path.append(str(BENCH.parent / "tests" / "support"))
+            sys.path.append(str(ROOT / "tests" / "support"))
             from postgres_server import PostgresServer
 
             server = PostgresServer()
@@ -106,6 +107,7 @@ def _own_environment(folder: Path) -> None:
             del os.environ[name]
     os.chdir(folder)  # where no settings file is
     os.environ["XDG_STATE_HOME"] = str(folder / "state")
+    os.environ["PYTHONPATH"] = str(ROOT)  # before what is installed: console scripts run this tree too
     # As after an installation: modules are compiled once, by the warm-up, and not at each start.
     os.environ["PYTHONPYCACHEPREFIX"] = str(folder / "bytecode")
 

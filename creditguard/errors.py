@@ -61,6 +61,7 @@ class InsufficientCredits(CreditGuardError):
 
     Attributes, all in `unit`: `needs` is the declared budget; `has` is the headroom, that is the balance less what other
     runs hold and less `keep` (below 0 if more is held than there is; the message says 0 then); `shortfall` is `needs - has`; `balance` is what the source said.
+    `usually` says in words what past runs of the job took, if enough are known.
     """
 
     def __init__(
@@ -76,8 +77,11 @@ class InsufficientCredits(CreditGuardError):
         keep: Decimal | None = None,
         run_id: str | None = None,
         request_id: str | None = None,
+        usually: str | None = None,
     ) -> None:
-        super().__init__(needs, has, shortfall, unit, job, account, balance, held_by_others, keep, run_id, request_id)
+        super().__init__(
+            needs, has, shortfall, unit, job, account, balance, held_by_others, keep, run_id, request_id, usually
+        )
         self.needs = needs
         self.has = has
         self.shortfall = shortfall
@@ -89,10 +93,14 @@ class InsufficientCredits(CreditGuardError):
         self.keep = keep
         self.run_id = run_id
         self.request_id = request_id
+        self.usually = usually
 
     def __str__(self) -> str:
         job = f"{self.job}: " if self.job else ""
-        return f"{job}{shortage(self.needs, self.has, self.unit, self.balance, self.held_by_others, self.keep)}"
+        usually = f" ({self.usually})" if self.usually else ""
+        return (
+            f"{job}{shortage(self.needs, self.has, self.unit, self.balance, self.held_by_others, self.keep)}{usually}"
+        )
 
 
 def shortage(

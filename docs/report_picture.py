@@ -68,13 +68,13 @@ def main() -> None:
         with sync_playwright() as playwright:
             chromium = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
             browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-            view = browser.new_page(viewport={"width": 1128, "height": 1900})
+            view = browser.new_page(viewport={"width": 1000, "height": 1900})
             view.goto(html.as_uri())
             view.wait_for_function("document.querySelectorAll('.chart svg.marks').length >= 7")
-            section = view.locator("section").nth(2).bounding_box()
-            assert section is not None  # noqa: S101 - the page has one
+            panel = view.locator(".panel").first.bounding_box()
+            assert panel is not None  # noqa: S101 - the page has one
             view.screenshot(
-                path=PICTURE, clip={"x": 0, "y": 0, "width": 1128, "height": section["y"] + section["height"] + 12}
+                path=PICTURE, clip={"x": 0, "y": 0, "width": 1000, "height": panel["y"] + panel["height"] + 12}
             )
             browser.close()
 

@@ -36,7 +36,7 @@ show "creditguard balance"
 creditguard balance
 
 if python -c 'import altair, vl_convert' 2>/dev/null; then
-    page=${DEMO_PAGE:-../build/demo.html}
+    page=${DEMO_PAGE:-$(cd .. && pwd)/build/demo.html}
     mkdir -p "$(dirname "$page")"
     show "creditguard report -o $page"
     creditguard report -o "$page" || exit 1

@@ -6,7 +6,7 @@
     def enrich(rows): ...
 
 `guard` is `creditguard.guard` for code inside a task, `CreditGateOperator` asks before the tasks behind it, `CreditBalanceSensor`
-waits for a top-up, `ApiMallHook` reads the balance. See docs/airflow.md.
+waits for a top-up, `ApiMallHook` reads the balance.
 
 Names are loaded on first use: a DAG file is parsed again and again, and nothing is ever read while it is.
 """

@@ -119,6 +119,8 @@ def _check(connection: Any, name: str) -> None:
     account = connection.extra_dejson.get("account")
     if account is not None and not isinstance(account, str):
         raise wrong("must have text in its extra field 'account'")
+    if account and "://" in account:
+        raise wrong("has a URL in its extra field 'account'; the gateway's URL belongs in its host")
 
 
 def base_url_of(connection: Any) -> str | None:

@@ -38,6 +38,7 @@ def _as_json(admission: Admission) -> dict[str, object]:
         "unit": plan.unit,
         "account": plan.account,
         "source": plan.source,
+        "usually": admission.usually,
         "request_id": balance.request_id if balance else None,
         "error": str(admission.refusal) if admission.refusal else None,
     }
@@ -48,4 +49,5 @@ def _sentence(admission: Admission) -> str:
     if admission.headroom is None:
         return f"unknown: needs {plan.budget:f} {plan.unit}, the balance could not be read"
     word = "short" if admission.shortfall else "enough"
-    return f"{word}: needs {plan.budget:f} {plan.unit}, has {max(admission.headroom, ZERO):f}"
+    usually = f" ({admission.usually})" if admission.usually else ""
+    return f"{word}: needs {plan.budget:f} {plan.unit}, has {max(admission.headroom, ZERO):f}{usually}"

@@ -30,8 +30,8 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType, TracebackType
@@ -121,11 +121,18 @@ def inherited_environment() -> dict[str, str]:
 class Child:
     """One command. While the context is open, signals are the command's: none of them ends or interrupts us.
 
-    For the main thread, except `stop`.
+    For the main thread, except `stop` and `on_vanishing`. `while_stopped` is entered when we stop with the command.
     """
 
-    def __init__(self, *, kill_after: float | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        kill_after: float | None = None,
+        while_stopped: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         self._kill_after = kill_after
+        self._while_stopped = while_stopped
+        self._will: str | None = None
         self._pid: int | None = None
         self._guardian: Guardian | None = None
         self._group = 0
@@ -177,6 +184,17 @@ class Child:
                 with suppress(BlockingIOError):  # full: then the loop is awake anyway
                     os.write(self._notes, b"\0")
 
+    @property
+    def group(self) -> int:
+        """The command's process group; 0 before its start."""
+        return self._group
+
+    def on_vanishing(self, shell_command: str) -> None:
+        """What the guardian does should we be killed, instead of what was said before. From any thread."""
+        self._will = shell_command
+        if self._guardian:
+            self._guardian.will(shell_command)
+
     def run(self, argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> Ended:
         """Run the command to its end: it is reaped, and the terminal is ours again. Once for each object.
 
@@ -213,6 +231,8 @@ class Child:
     def _start(self, argv: Sequence[str], env: Mapping[str, str]) -> None:
         self._guardian = Guardian()
         self._group = self._guardian.group
+        if self._will:
+            self._guardian.will(self._will)
         to_default = list(_TO_DEFAULT)
         self._terminal = Terminal.controlling()
         if self._terminal:
@@ -339,6 +359,12 @@ class Child:
 
     def _stop_with_it(self, number: int, *, everyone: bool) -> None:
         """Stop ourselves, or all of our job if the terminal would have, until the shell continues us."""
+        with self._while_stopped():
+            notes = self._stop_until_continued(number, everyone=everyone)
+        for note in notes:
+            self._handle(note)
+
+    def _stop_until_continued(self, number: int, *, everyone: bool) -> list[int]:
         handler = signal.signal(number, signal.SIG_DFL)
         blocked_before = signal.pthread_sigmask(signal.SIG_BLOCK, {number})
         if everyone:
@@ -352,8 +378,7 @@ class Child:
             signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked_before)  # this is where we stop
         signal.signal(number, handler)
-        for note in notes:
-            self._handle(note)
+        return notes
 
     # end
 

@@ -4,7 +4,7 @@ It is a shell that reads from a pipe, the lifeline, which only we hold open. Sho
 of file and kills its group, itself included. This reaches the command's own children too, and works on every POSIX system;
 Linux's parent-death signal would reach the command alone, which is often only a shell that waits for the real job. It
 holds the group's id, so that no signal of ours can reach a stranger, and lets us put the group into the terminal's
-foreground before the command is in it. It blocks every signal. What it does not reach: what left the group (`setsid`),
+foreground before the command is in it. Lines that come by the lifeline are its will: the last is done before. It blocks every signal. What it does not reach: what left the group (`setsid`),
 what runs as another user (`sudo`), and anything once the guardian itself was killed.
 """
 
@@ -33,6 +33,11 @@ class Guardian:
         self.reaped: bool = False
         """Whoever reaps every child, as the first process of a container does, may have reaped this one."""
 
+    def will(self, shell_command: str) -> None:
+        """What it does before it kills, should we vanish; instead of what was said before."""
+        with suppress(OSError):
+            os.write(self._lifeline, f"{shell_command}\n".encode())
+
     def missed_keys(self) -> Iterator[int]:
         """Keys pressed when the group had the terminal and the command was not yet in it: blocked here, they are kept."""
         with suppress(OSError):
@@ -59,10 +64,10 @@ def _start(lifeline_end: int) -> int:
     name = f"guardian of {os.getpid()}"
     everything = signal.valid_signals()
     try:
-        argv = ["sh", "-c", "read x; kill -s KILL 0", name]
+        argv = ["sh", "-c", 'while read -r each; do will=$each; done; eval "$will"; kill -s KILL 0', name]
         return os.posix_spawn("/bin/sh", argv, {}, file_actions=streams, setpgroup=0, setsigmask=everything)
     except (FileNotFoundError, PermissionError):  # there are containers without a shell
-        argv = [sys.executable, "-ISc", "import os; os.read(0, 1); os.kill(0, 9)", name]
+        argv = [sys.executable, "-ISc", "import os\nwhile os.read(0, 9999): pass\nos.kill(0, 9)", name]
         return os.posix_spawn(sys.executable, argv, {}, file_actions=streams, setpgroup=0, setsigmask=everything)
 
 

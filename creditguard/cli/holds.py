@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> int:
     asks_for_records, limit = table.asks_for_records(options), _ALL if options.job else _MOST
     holds = [live for live in ledger.holds(options.account, limit=limit) if options.job in {None, live.hold.job}]
     if asks_for_records:
-        table.answer_records(options, _FIELDS, [_as_json(hold) for hold in holds])
+        table.answer_records(options, _FIELDS, [as_json(hold) for hold in holds])
     elif holds:
         marks: dict[int, table.Mark] = {at: "yellow" for at, live in enumerate(holds) if _left(live) <= 0}
         spare = ("ACCOUNT", "HOST", "PID", "SINCE", "LEASE_ENDS")
@@ -42,7 +42,8 @@ def run(options: argparse.Namespace) -> int:
     return exits.OK
 
 
-def _as_json(live: LiveHold) -> dict[str, object]:
+def as_json(live: LiveHold) -> dict[str, object]:
+    """The hold as plain JSON values."""
     return {
         "run_id": live.hold.id,
         "job": live.hold.job,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 
+from creditguard.cli.screen import SCREEN
 from creditguard.rules.text import printable
 
 __all__ = ["Unwritable", "answer", "printable", "say"]
@@ -35,11 +36,7 @@ def answer(text: str, end: str = "\n") -> None:
 
 def say(message: str) -> None:
     """One line on stderr, if there is one."""
-    try:
-        sys.stderr.write(f"creditguard: {printable(message)}\n")
-        sys.stderr.flush()
-    except (OSError, ValueError, AttributeError):
-        pass  # closed, or none at all
+    SCREEN.write(f"creditguard: {printable(message)}")
 
 
 def flush_stderr() -> None:

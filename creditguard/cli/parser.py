@@ -369,6 +369,10 @@ def _extend(command: argparse.ArgumentParser) -> None:
     command.add_argument("-q", "--quiet", action="store_true", help="log warnings and errors only")
 
 
+def _doctor(command: argparse.ArgumentParser) -> None:
+    command.add_argument("--json", action="store_true", help="as a JSON object")
+
+
 def _completion(command: argparse.ArgumentParser) -> None:
     command.epilog = (
         'bash, zsh: eval "$(creditguard completion bash)"\n'
@@ -410,6 +414,7 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "ledger": ("make the tables of a shared ledger", _ledger),
     "record": ("inside of run: say that credits were spent", _record),
     "extend": ("inside of run: ask for more credits than the budget", _extend),
+    "doctor": ("show each setting and where it came from, and whether all that a run needs is there", _doctor),
     "completion": ("print a completion script for a shell, or the man page", _completion),
     "sandbox": ("serve a local gateway that speaks the API Mall protocol, to try things and to test", _sandbox),
     "help": ("show this help, or that of a command", _help),

@@ -6,6 +6,7 @@ import argparse
 from typing import Any
 
 from creditguard import settings as _settings
+from creditguard.cli.screen import SCREEN
 from creditguard.errors import ConfigurationError
 from creditguard.guarding.guard import guard
 from creditguard.ledgers import default_url, open_ledger
@@ -27,7 +28,7 @@ class _Quiet:
 
 def sink_for(options: argparse.Namespace) -> EventSink:
     """Events on stderr, for people on a terminal, else a JSON object a line; none if the settings say so."""
-    sink = StderrSink(_settings.current().log_format)
+    sink = StderrSink(_settings.current().log_format, SCREEN.write)
     return _Quiet(sink) if options.quiet else sink
 
 

@@ -7,6 +7,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
+from functools import partial
 from types import FrameType
 
 from creditguard import settings
@@ -16,6 +17,7 @@ from creditguard.cli.output import say
 from creditguard.cli.preflight import guard_for, sink_for
 from creditguard.cli.records import VARIABLE, RecordFile
 from creditguard.cli.report_file import ReportFile, Stage
+from creditguard.cli.screen import SCREEN
 from creditguard.cli.wording import worded
 from creditguard.engine.engine import engine
 from creditguard.errors import CreditGuardError
@@ -39,38 +41,66 @@ class _Signalled(BaseException):
         self.number = number
 
 
+class _Signals:
+    """Before and after CMD, signals that end us do so in good order: the hold is given back, the report is written.
+
+    Each is raised, until CMD has ended. Then one may cut the last reading short, and from there on none does anything: whenever it
+    comes, the code is CMD's. So they stay ours until the process ends.
+    """
+
+    def __init__(self, ended: list[child.Ended]) -> None:
+        self._ended = ended
+        self.over = False
+
+    def catch(self) -> None:
+        """From now on."""
+        for number in (*_ENDING, signal.SIGINT):
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                signal.signal(number, self._stop)
+
+    def _stop(self, number: int, _: FrameType | None) -> None:
+        if not self.over:
+            self.over = bool(self._ended)
+            raise _Signalled(number)
+
+
 def run(options: argparse.Namespace) -> int:
     """Ask, run CMD, report; the exit code."""
     child.plug_closed_streams()
     report_file = ReportFile(options.report_file)
     entry: Entry | None = None
-    ended: child.Ended | None = None
+    ended: list[child.Ended] = []
+    signals = _Signals(ended)
     try:
-        with _signals_raise():
-            own_guard = _guard(options, sink_for(options))
-            _say_what_it_will_do(options)
-            entry = own_guard._entry()
-            guarded = entry.__enter__()
-            try:
-                ended = _command(options, guarded)
-            except BaseException:
-                _close(entry, "cancelled")
-                raise
-            _close(entry, _outcome(ended))
+        signals.catch()
+        own_guard = _guard(options, sink_for(options))
+        _say_what_it_will_do(options)
+        entry = own_guard._entry()
+        guarded = entry.__enter__()
+        try:
+            _command(options, guarded, ended)
+        except BaseException:
+            _close(entry, _outcome(ended[0]) if ended else "cancelled")
+            raise
+        _close(entry, _outcome(ended[0]))
+        signals.over = True
     except CreditGuardError as error:
+        signals.over = True
         code = exits.code_for(error, options.short_code)
         say(worded(error, options))
         _write(report_file, entry, "preflight", code, error)
         return code
     except (_Signalled, KeyboardInterrupt) as stopped:
-        if ended is None:
+        signals.over = True
+        if not ended:
             code = 128 + (stopped.number if isinstance(stopped, _Signalled) else signal.SIGINT)
             _write(report_file, entry, "preflight", code)
             return code
-    _write(report_file, entry, "command" if ended.started or ended.reason else "preflight", ended.code)
-    if ended.interrupted is not None:
-        child.leave(ended)
-    return ended.code
+    (end,) = ended
+    _write(report_file, entry, "command" if end.started or end.reason else "preflight", end.code)
+    if end.interrupted is not None:
+        child.leave(end)
+    return end.code
 
 
 def _guard(options: argparse.Namespace, sink: EventSink) -> guard:
@@ -89,7 +119,8 @@ def _guard(options: argparse.Namespace, sink: EventSink) -> guard:
     )
 
 
-def _command(options: argparse.Namespace, guarded: Run) -> child.Ended:
+def _command(options: argparse.Namespace, guarded: Run, ends: list[child.Ended]) -> None:
+    """Run CMD; its end is in `ends` before a signal can raise again."""
     record_file = RecordFile()
     environment = child.inherited_environment()
     environment["CREDITGUARD_RUN_ID"] = guarded.id
@@ -100,41 +131,34 @@ def _command(options: argparse.Namespace, guarded: Run) -> child.Ended:
             environment[f"CREDITGUARD_{name.upper()}"] = str(given)
     if record_file.path:
         environment[VARIABLE] = str(record_file.path)
-    ended: child.Ended | None = None
-    try:
-        with ExitStack() as stack:
-            command = child.Child(kill_after=options.kill_after)
-            try:
-                stack.enter_context(command)
-            except OSError as error:
-                ended = child.not_started(options.argv, error)
-            stack.callback(record_file.finish, guarded)  # before signals are ours again, which could cut it short
-            if ended is None:
-                grace = _GRACE if options.kill_after is None else options.kill_after
-                guarded.on_overrun(lambda _: command.stop(grace))
-                with _attended(options, guarded, record_file):
-                    ended = command.run(options.argv, env=environment)
-    except (_Signalled, KeyboardInterrupt):
-        if ended is None:
-            raise
-    for trouble in record_file.troubles if ended.started else ():
+    with ExitStack() as stack:
+        command = child.Child(kill_after=options.kill_after, while_stopped=SCREEN.left_alone)
+        try:
+            stack.enter_context(command)
+        except OSError as error:
+            ends.append(child.not_started(options.argv, error))
+        stack.callback(record_file.finish, guarded)  # before signals are ours again, which could cut it short
+        if not ends:
+            grace = _GRACE if options.kill_after is None else options.kill_after
+            guarded.on_overrun(lambda _: command.stop(grace))
+            with _attended(options, guarded, record_file), _shown(options, guarded, command):
+                ended = command.run(options.argv, env=environment)
+            if guarded.stopped and ended.code == 0:
+                # We told it to end, and it did so in good order. That is no success of the job's.
+                ended = replace(ended, code=128 + signal.SIGTERM)
+            ends.append(ended)
+    for trouble in record_file.troubles if ends[0].started else ():
         say(f"{VARIABLE}: {trouble}")
-    if ended.reason:
-        say(ended.reason)
-    if guarded.stopped and ended.code == 0:
-        # We told it to end, and it did so in good order. That is no success of the job's.
-        return replace(ended, code=128 + signal.SIGTERM)
-    return ended
+    if ends[0].reason:
+        say(ends[0].reason)
 
 
 @contextmanager
 def _attended(options: argparse.Namespace, guarded: Run, record_file: RecordFile) -> Iterator[None]:
-    """While CMD runs, if it is watched or its hold shrinks: take in what it records, and show the meter if asked to."""
+    """While CMD runs, if it is watched or its hold shrinks: take in what it records."""
     if not options.watch and not guarded._life.plan.shrink:
         yield
         return
-    from creditguard.cli.progress import Progress
-
     running = True
 
     def take_in() -> float | None:
@@ -143,15 +167,24 @@ def _attended(options: argparse.Namespace, guarded: Run, record_file: RecordFile
         return _RECORDS_EVERY if running else None
 
     engine().repeat(take_in, _RECORDS_EVERY)
-    progress = Progress(guarded) if options.progress and Progress.possible() else None
-    if progress:
-        engine().repeat(progress.show, 0.0)
     try:
         yield
     finally:
         running = False
-        if progress:
-            progress.end()
+
+
+@contextmanager
+def _shown(options: argparse.Namespace, guarded: Run, command: child.Child) -> Iterator[None]:
+    """While CMD runs: the screen is its own as well, and has a row for the meter if that was asked for."""
+    if not (options.progress and options.watch):
+        with SCREEN.shared_with(command):
+            yield
+        return
+    from creditguard.cli.progress import row
+
+    with SCREEN.shared_with(command, partial(row, guarded)):
+        engine().repeat(SCREEN.look, 0.0)
+        yield
 
 
 def _outcome(ended: child.Ended) -> Outcome:
@@ -171,12 +204,7 @@ def _close(entry: Entry, outcome: Outcome) -> None:
 def _write(
     report_file: ReportFile, entry: Entry | None, stage: Stage, code: int, error: CreditGuardError | None = None
 ) -> None:
-    """Write the report. No signal comes in between any more: what is left to do takes no time."""
-    before = {number: signal.signal(number, signal.SIG_IGN) for number in (*_ENDING, signal.SIGINT)}
     trouble = report_file.write(entry.run._life.report if entry else None, stage, code, error)
-    for number, handler in before.items():
-        if handler is not None:
-            signal.signal(number, handler)
     if trouble:
         say(trouble)
 
@@ -200,21 +228,3 @@ def _say_what_it_will_do(options: argparse.Namespace) -> None:
             f"--watch {options.watch:g}: the balance is read every {least:g} s, not more often: that would be impolite "
             "(CREDITGUARD_MIN_INTERVAL is the least)"
         )
-
-
-@contextmanager
-def _signals_raise() -> Iterator[None]:
-    """Before and after CMD, signals that end us do so in good order: the hold is given back, the report is written."""
-
-    def stop(number: int, _: FrameType | None) -> None:
-        raise _Signalled(number)
-
-    before = {}
-    for number in _ENDING:
-        if signal.getsignal(number) is not signal.SIG_IGN:
-            before[number] = signal.signal(number, stop)
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

@@ -31,7 +31,9 @@ def run(options: argparse.Namespace) -> int:
 
 def _announce(gateway: Gateway) -> None:
     """As shell commands to copy, or to `eval`."""
-    answer(f"export CREDITGUARD_BASE_URL={gateway.url}\nexport APIMALL_API_KEY={gateway.key}")
+    answer(
+        f"export CREDITGUARD_BASE_URL={gateway.url}\nexport APIMALL_API_KEY={gateway.key}\nunset APIMALL_API_KEY_FILE"
+    )
 
 
 def _run(argv: Sequence[str], gateway: Gateway) -> int:
@@ -47,7 +49,8 @@ def _run(argv: Sequence[str], gateway: Gateway) -> int:
 
 
 def _environment(gateway: Gateway, folder: str) -> dict[str, str]:
-    """The sandbox's. Nothing leads out of it: not to your account's name, under which others count holds, nor to their ledger."""
+    """The sandbox's. Nothing leads out of it: not to your account's name, under which others count holds, nor to
+    their ledger, nor to what your own and the system's settings files say."""
     from creditguard.cli.child import inherited_environment
 
     environment = inherited_environment()
@@ -57,6 +60,7 @@ def _environment(gateway: Gateway, folder: str) -> dict[str, str]:
         environment[name] = ",".join(filter(None, (environment.get(name), "127.0.0.1")))
     return {
         **environment,
+        "CREDITGUARD_SANDBOX": "1",
         "CREDITGUARD_BASE_URL": gateway.url,
         "APIMALL_API_KEY": gateway.key,
         "CREDITGUARD_LEDGER": f"sqlite:///{folder}/ledger.db",

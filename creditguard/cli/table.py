@@ -65,20 +65,25 @@ def show(
 ) -> None:
     """Answer with the table. Where a terminal is too narrow for it, the texts in the column `flexible` are shortened, and the `spare`
     columns left out, the first of them first. `marks` are the rows that stand out, by their index."""
-    is_terminal = _is_terminal()
-    width = shutil.get_terminal_size().columns if is_terminal else None
+    width = shutil.get_terminal_size().columns if is_terminal() else None
     styles = {-1: _STYLES["bold"], **{at: _STYLES[mark] for at, mark in (marks or {}).items()}}
     lines = render(header, rows, width=width, spare=spare, flexible=flexible).splitlines()
-    if is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb":
+    if wants_colour():
         lines = [f"{styles[at]}{line}\x1b[0m" if at in styles else line for at, line in enumerate(lines, -1)]
     answer("\n".join(lines))
 
 
-def _is_terminal() -> bool:
+def is_terminal() -> bool:
+    """Whether answers go to one."""
     try:
         return sys.stdout.isatty()
     except (ValueError, AttributeError):  # closed, or none at all: `answer` says so
         return False
+
+
+def wants_colour() -> bool:
+    """Whether answers go to a terminal whose user has nothing against colours."""
+    return is_terminal() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
 
 
 def render(

@@ -52,7 +52,7 @@ def duration(text: str) -> float:
 
 def since(text: str) -> datetime:
     """A moment: so long ago (`12h`, `7d`), or a date, with a time or without, on the clock of this machine."""
-    ago = _seconds(text)
+    ago = None if text.strip().isdigit() else _seconds(text)  # 7 is no time ago: of days, or of what?
     try:
         if ago is not None:
             return datetime.now(timezone.utc) - timedelta(seconds=ago)

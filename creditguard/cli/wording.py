@@ -20,7 +20,7 @@ def worded(error: CreditGuardError, options: argparse.Namespace | None) -> str:
     if name == "CREDITGUARD_LEDGER" and getattr(options, "ledger", None) is not None:
         message = message.replace(name, "--ledger")
     elif name == "APIMALL_API_KEY" and message.startswith("no API key"):
-        message += f"; to try it without one: creditguard sandbox -- creditguard {options.module} ..."
+        message = message.replace("-- COMMAND", f"-- creditguard {options.module} ...")
     elif hasattr(options, _PLURAL.get(name, name)):
         message = re.sub(rf"^{re.escape(name)}\b", _flag(name), message)
     return _ARGUMENT.sub(lambda argument: _flag(argument[1]), message)

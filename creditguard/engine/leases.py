@@ -31,6 +31,7 @@ from creditguard.rules.effects import (
     Settle,
     Sweep,
     TakeMark,
+    Usual,
 )
 from creditguard.rules.ports import Ledger
 from creditguard.rules.report import Report
@@ -45,6 +46,10 @@ _RETRY = 1.0
 _BATCH = 0.9
 """Seconds for which recorded credits are gathered before holds shrink by them."""
 _NEVER = float("inf")
+_PAST_RUNS = 100
+"""How many of a job's latest reports say what it usually takes."""
+_GOOD_FOR = 30.0
+"""Seconds for which that is not asked again: a crowd of one job may be refused at once."""
 
 
 class Leases:
@@ -66,6 +71,7 @@ class Leases:
         self._retry = min(_RETRY, self._interval)
         self._pause = self._retry
         self._due = _NEVER
+        self._usual: tuple[Usual, float, str | None] | None = None
 
     @property
     def owes(self) -> bool:
@@ -108,6 +114,8 @@ class Leases:
                 return self.ledger.recent(account, max_age=max_age, claim=claim)
             case Extend(run_id, by, available, mark):
                 return self.ledger.extend(run_id, by, available=available, mark=mark)
+            case Usual():
+                return self._usually(effect)
             case Sweep(account):
                 return self.ledger.sweep(account)
             case SetLagging(account, lagging):
@@ -131,6 +139,15 @@ class Leases:
             self._held.add(hold.id)
             self._attend(self._interval)
         return grant
+
+    def _usually(self, asked: Usual) -> str | None:
+        from creditguard.rules.history import past, usually  # which an admitted run has no use for
+
+        now = seconds()
+        if self._usual is None or self._usual[0] != asked or self._usual[1] < now:
+            reports = self.ledger.history(account=asked.account, job=asked.job, limit=_PAST_RUNS)
+            self._usual = asked, now + _GOOD_FOR, usually(map(past, reports))
+        return self._usual[2]
 
     def _give(self, run_id: str) -> None:
         self._held.discard(run_id)

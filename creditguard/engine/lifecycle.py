@@ -58,6 +58,8 @@ class Lifecycle:
         self.entering: Ticket[Admission] = Ticket()
         self.leaving: Ticket[Report] = Ticket()
         self.report: Report | None = None
+        self.closed_early: bool = False
+        """Closed from outside, while its job may still be running."""
         self.over: bool = False
         """The job has ended; the report may still be on its way."""
         self.backstop: object = None
@@ -199,6 +201,7 @@ class Lifecycle:
         if not self.is_admitted:
             self.vanish()
             return
+        self.closed_early = not self.over
         plan = replace(self.admission.plan, settle=0.0, settle_stable=False)
         self.admission = replace(self.admission, plan=plan)
         self.engine.clock.later(within * 0.7, partial(self.engine.service.put, self._cut))

@@ -33,7 +33,9 @@ class Entry:
 
     def __enter__(self) -> Run:
         try:
-            self.run._open()
+            refusal = self.run._open()
+            if refusal:  # raised here, and without where it was made: nobody's traceback is longer than it must be
+                raise refusal.with_traceback(None)
             return self.run
         except BaseException:
             self.gone()
@@ -59,7 +61,9 @@ class Entry:
 
     async def __aenter__(self) -> Run:
         try:
-            await self.run._aopen()
+            refusal = await self.run._aopen()
+            if refusal:
+                raise refusal.with_traceback(None)
             return self.run
         except BaseException:
             self.gone()

@@ -74,7 +74,7 @@ class guard:  # noqa: N801 - read at its place of use: `with guard(...)`, `@guar
                     record it, which the source says if this is left out
     sink            where events go; the host program's log if left out
 
-    Options left out come from the environment and the settings file (docs/settings.md), when a run starts.
+    Options left out come from the environment and the settings file, when a run starts.
 
     Starting a run raises InsufficientCredits, BalanceUnavailable (AuthenticationError, RateLimited, SourceError,
     UnexpectedResponse), LedgerUnavailable, or ConfigurationError; then the job has not started. Whatever the job raises
@@ -116,7 +116,7 @@ class guard:  # noqa: N801 - read at its place of use: `with guard(...)`, `@guar
         try:
             return self._run_in(host, name, args, kwargs or {})
         except ConfigurationError as error:
-            raise host.refused(error) from None
+            raise host.refused(error).with_traceback(None) from None
 
     def _run_in(self, host: hosts.Host, name: str | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Run:
         settings, process = _settings.current(), engine()

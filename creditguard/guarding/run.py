@@ -14,7 +14,7 @@ from creditguard.engine.lifecycle import Lifecycle
 from creditguard.engine.performance import Parts
 from creditguard.engine.stopping import JobScope, Stopping
 from creditguard.engine.waiting import sender, shielded
-from creditguard.errors import BudgetExceeded, ConfigurationError, LedgerError
+from creditguard.errors import BudgetExceeded, ConfigurationError, CreditGuardError, LeaseLost, LedgerError
 from creditguard.guarding.hosts import PLAIN, Host
 from creditguard.rules.amounts import Amount, to_credits
 from creditguard.rules.report import Report
@@ -199,12 +199,17 @@ class Run:
         self._life.pending = tasks
 
     def check(self) -> None:
-        """A checkpoint: raises BudgetExceeded once the run was told to stop, else returns at once.
+        """A checkpoint: raises BudgetExceeded once the run was told to stop, and LeaseLost if it was closed from outside, by an
+        orchestrator that kills the job, and so holds nothing any more. Else it returns at once.
 
         That takes `on_overrun="stop"` or `stop_below=...`. Asynchronous jobs are cancelled, and generators get the error
         thrown in at their next step; other jobs that may run away should call this now and then, or use `on_overrun`.
         """
         self._life.stopping.check()
+        if self._life.closed_early:
+            raise LeaseLost(
+                f"the run of {self.job!r} was closed from outside: it holds nothing any more", None, self.id
+            )
 
     def on_overrun(self, callback: Callable[[BudgetExceeded], object]) -> None:
         """Have `callback(error)` called once, when the run is told to stop: for a job that cannot call `check`.
@@ -217,7 +222,8 @@ class Run:
 
     # The guard opens and closes a run by the following; a job has no use for them.
 
-    def _open(self) -> None:
+    def _open(self) -> CreditGuardError | None:
+        """Enter; why the run is refused, for the entry to raise."""
         life = self._life
         self._host.opening(self)
         try:
@@ -227,11 +233,12 @@ class Run:
             refusal = life.admitted().refusal
         except LedgerError as error:
             refusal = life.alone(error)
-        if refusal:
-            self._host.ended(self)
-            raise self._host.refused(refusal)
+        if not refusal:
+            return None
+        self._host.ended(self)
+        return self._host.refused(refusal)
 
-    async def _aopen(self) -> None:
+    async def _aopen(self) -> CreditGuardError | None:
         life = self._life
         self._host.opening(self)
         try:
@@ -241,9 +248,10 @@ class Run:
             refusal = life.admitted().refusal
         except LedgerError as error:
             refusal = life.alone(error)
-        if refusal:
-            await self._host.aended(self)
-            raise self._host.refused(refusal)
+        if not refusal:
+            return None
+        await self._host.aended(self)
+        return self._host.refused(refusal)
 
     def _close(self, outcome: Outcome) -> None:
         life = self._life

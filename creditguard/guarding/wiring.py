@@ -55,7 +55,10 @@ def source_for(settings: CurrentSettings, source: str | BalanceSource | None = N
 
 def _apimall(settings: CurrentSettings) -> BalanceSource:
     if settings.api_key is None:
-        message = "no API key: set APIMALL_API_KEY, or APIMALL_API_KEY_FILE to a file that holds it"
+        message = (
+            "no API key: set APIMALL_API_KEY, or APIMALL_API_KEY_FILE to a file that holds it; "
+            "to try it without one: creditguard sandbox -- COMMAND"
+        )
         raise ConfigurationError(message, "APIMALL_API_KEY")
     key = settings.api_key, settings.base_url
     found = _sources.get(key)

@@ -4,12 +4,8 @@ first verb, so whatever is wrong with a ledger shows as LedgerUnavailable from a
 
 from __future__ import annotations
 
-import os
-import sys
-from contextlib import suppress
-from pathlib import Path
-
 from creditguard.errors import ConfigurationError
+from creditguard.ledgers.paths import default_path, default_url
 from creditguard.rules.ports import Ledger
 
 __all__ = ["default_path", "default_url", "open_ledger"]
@@ -46,27 +42,6 @@ def open_ledger(url: str) -> Ledger:
     # A part without "://" could be anything, a password included.
     given = f", not {scheme[:20]}://..." if separator and scheme.replace("+", "").isalnum() else ""
     raise ConfigurationError(f"{_SETTING} must be {_FORMS}{given}", _SETTING)
-
-
-def default_url() -> str:
-    """The ledger that is used when none is named."""
-    return f"sqlite:///{default_path()}"
-
-
-def default_path() -> Path:
-    """The file of the default ledger, in the user's state directory. It starts with `~` when there is no home directory."""
-    if sys.platform == "linux":
-        # What platformdirs answers too (a test compares them), without the 40 ms that it takes to load.
-        state = Path(os.environ.get("XDG_STATE_HOME", ""))
-        if not state.is_absolute():
-            state = Path("~/.local/state")
-            with suppress(RuntimeError):
-                state = state.expanduser()
-    else:
-        import platformdirs
-
-        state = platformdirs.user_state_path()
-    return state / "creditguard" / "ledger.db"
 
 
 def _path(rest: str) -> str:

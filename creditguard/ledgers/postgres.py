@@ -68,7 +68,7 @@ _CONNECTION = {
 _LOOK = ("clock", "ticks", "wall")
 _RESERVE = sql.call(
     "reserve", "run_id", "account", "amount", "job", "labels", "balance", "available", "released",
-    "owner", "ttl", *_LOOK, "wait",
+    "owner", "ttl", *_LOOK, "wait", "waits",
 )  # fmt: skip
 _EXTEND = sql.call("extend", "run_id", "by", "name", "available", "released", "wait")
 _SHRINK = sql.call("shrink", "run_id", "to", "wait")
@@ -140,6 +140,7 @@ class PostgresLedger:
             "released": mark.released if mark else None,
             "owner": [owner.id, rows.text(owner.host), owner.boot, str(owner.pid), owner.started],
             "ttl": self._ttl,
+            "waits": hold.waits,
         }
         return self._ask(
             _RESERVE, {**asked, **self._look()}, lambda found: Grant(found[0][0] is True, int(found[0][1]))
@@ -244,6 +245,10 @@ class PostgresLedger:
 
     def publish(self, account: str, reading: Reading) -> None:
         self._tell(_PUBLISH, {"account": rows.text(account), "reading": rows.reading_to_json(reading)})
+
+    def version(self) -> int:
+        """The version of the schema: migrations, counted from the first."""
+        return self._ask(sql.META, {}, lambda found: int(next(row[1] for row in found if row[0] == "level")))
 
     def init(self) -> None:
         """Create the schema, or bring it up to date. Any number of processes may do that at once."""

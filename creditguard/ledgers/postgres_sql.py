@@ -74,17 +74,7 @@ _MORE_TABLES = """
         ahead double precision NOT NULL,         -- seconds by which the server's is ahead of it
         since timestamptz NOT NULL,              -- since when that is so
         seen timestamptz NOT NULL
-    );
-    DO $do$
-    DECLARE granted record;
-    BEGIN  -- who may use the tables that there were may use the new ones
-        FOR granted IN
-            SELECT privilege_type, CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END AS role
-            FROM pg_catalog.pg_class, aclexplode(relacl) WHERE oid = 'creditguard.holds'::regclass AND grantee <> relowner
-        LOOP
-            EXECUTE format('GRANT %s ON creditguard.tombstones, creditguard.clocks TO %s', granted.privilege_type, granted.role);
-        END LOOP;
-    END $do$
+    )
     """
 
 _FUNCTIONS = """
@@ -432,7 +422,90 @@ _FUNCTIONS = """
     END $$
     """
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = ((_TABLES,), (_MORE_TABLES, _FUNCTIONS))
+# Whoever waits for room, in the order in which they came. Whatever ends a place is told by what is written anyway.
+_QUEUE = """
+    CREATE TABLE creditguard.waiters (
+        seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        run_id text NOT NULL UNIQUE,
+        account text NOT NULL,
+        amount bigint NOT NULL,                  -- micro-credits that are kept: none if it takes a top-up
+        kept_until timestamptz NOT NULL
+    );
+    CREATE INDEX waiters_of_account ON creditguard.waiters (account, seq);
+
+    CREATE FUNCTION creditguard.end_place() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+    BEGIN
+        DELETE FROM creditguard.waiters w WHERE w.run_id = NEW.run_id;
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER place_ends AFTER INSERT ON creditguard.holds FOR EACH ROW EXECUTE FUNCTION creditguard.end_place();
+    CREATE TRIGGER place_ends AFTER INSERT ON creditguard.tombstones FOR EACH ROW EXECUTE FUNCTION creditguard.end_place();
+    CREATE TRIGGER place_ends AFTER INSERT ON creditguard.history FOR EACH ROW EXECUTE FUNCTION creditguard.end_place();
+
+    -- As the function of this name that knows of no queue, less what is kept for the first run in it that is before this one. A
+    -- server whose clock was set back must not keep a place for ever: none is kept for longer than an hour.
+    CREATE FUNCTION creditguard.reserve(
+        p_run text, p_account text, p_amount bigint, p_job text, p_labels text, p_balance numeric,
+        p_available numeric, p_released numeric, p_owner text[], p_ttl double precision,
+        p_clock text, p_ticks double precision, p_wall double precision, p_wait text, p_waits double precision,
+        OUT admitted boolean, OUT held numeric
+    ) LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+    DECLARE
+        t timestamptz;
+        a creditguard.accounts;
+        kept numeric := 0;
+    BEGIN
+        PERFORM creditguard.lock_run(p_run, p_wait);
+        IF p_waits > 0 OR EXISTS (SELECT 1 FROM creditguard.waiters w WHERE w.account = p_account) THEN
+            a := creditguard.lock_account(p_account);
+            t := creditguard.clock();
+            DELETE FROM creditguard.waiters w
+            WHERE w.account = p_account AND w.kept_until NOT BETWEEN t AND t + interval '1 hour';
+            SELECT least(w.amount, greatest(p_available - a.admitted + least(a.released, p_released), 0)) INTO kept
+            FROM creditguard.waiters w
+            WHERE w.account = p_account AND w.amount BETWEEN 1 AND p_available AND w.seq < coalesce(
+                (SELECT own.seq FROM creditguard.waiters own WHERE own.run_id = p_run), 9223372036854775807)
+            ORDER BY w.seq LIMIT 1;
+            kept := coalesce(kept, 0);
+        END IF;
+        SELECT r.admitted, r.held INTO admitted, held FROM creditguard.reserve(
+            p_run, p_account, p_amount, p_job, p_labels, p_balance, p_available - kept, p_released, p_owner, p_ttl,
+            p_clock, p_ticks, p_wall, p_wait) r;
+        IF NOT admitted AND NOT EXISTS (SELECT 1 FROM creditguard.history h WHERE h.run_id = p_run)
+            AND NOT EXISTS (SELECT 1 FROM creditguard.tombstones s WHERE s.run_id = p_run)
+        THEN
+            held := held + kept;
+            IF p_waits > 0 THEN
+                INSERT INTO creditguard.waiters AS w (run_id, account, amount, kept_until)
+                VALUES (p_run, p_account, CASE WHEN p_amount <= p_available THEN p_amount ELSE 0 END,
+                    t + least(p_waits, 3600) * interval '1 second')
+                ON CONFLICT (run_id) DO UPDATE SET amount = excluded.amount, kept_until = excluded.kept_until;
+            END IF;
+        END IF;
+    END $$
+    """
+
+
+def _grants(*tables: str) -> str:
+    """Who may use the tables that there were may use the new ones."""
+    return f"""
+    DO $do$
+    DECLARE granted record;
+    BEGIN
+        FOR granted IN
+            SELECT privilege_type, CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END AS role
+            FROM pg_catalog.pg_class, aclexplode(relacl) WHERE oid = 'creditguard.holds'::regclass AND grantee <> relowner
+        LOOP
+            EXECUTE format('GRANT %s ON {", ".join(tables)} TO %s', granted.privilege_type, granted.role);
+        END LOOP;
+    END $do$"""  # noqa: S608
+
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (
+    (_TABLES,),
+    (_MORE_TABLES, _grants("creditguard.tombstones", "creditguard.clocks"), _FUNCTIONS),
+    (_QUEUE, _grants("creditguard.waiters")),
+)
 """How to come from each level of the schema to the next. Only ever append, and only what older programs can live with;
 otherwise raise OLDEST, and `schema_version` in the schema with it."""
 

@@ -15,6 +15,8 @@ from typing import Any
 from creditguard.rules.amounts import from_micro, to_json
 from creditguard.rules.values import Balance, Hold, Label, LiveHold, Mark, Owner, Reading
 
+_to_json = json.JSONEncoder(default=str, separators=(",", ":")).encode
+
 
 class DamagedError(ValueError):
     """A row that is not what a ledger writes."""
@@ -28,11 +30,11 @@ def text(value: str) -> str:
 
 
 def labels_to_json(labels: Mapping[str, Label]) -> str:
-    return json.dumps(dict(labels), default=str) if labels else "{}"
+    return _to_json(dict(labels)) if labels else "{}"
 
 
 def report_to_json(report: Mapping[str, object]) -> str:
-    return json.dumps(dict(report), default=str)
+    return _to_json(dict(report))
 
 
 def report_from_json(report: str, finished_at: float) -> dict[str, object]:

@@ -27,6 +27,9 @@ are lent among processes that know to be of one boot. The wall clock only dates 
 at its start. A hold that is behind the count has been through a lapse. So `renew` says the same however often it is asked,
 and also when a reservation extended the lapsed lease before it.
 
+**The queue.** Places are kept on the clock on which readings age, among processes that know to be of one boot. A process whose
+clock is faked neither has a place nor heeds one.
+
 **Late reservations.** A release leaves a tombstone for an hour, and a settled run its history: whoever reserves for such a run
 (a thread that was given up while it waited) is not admitted.
 
@@ -60,6 +63,7 @@ _TOMBSTONE_LASTS = 3600.0
 _PAGE_OF_RUNS = 500
 # A lease is not written again at each admission while this much of it is left.
 _FRESH = 0.9
+_LARGEST = 2**63 - 1
 
 _Sql: TypeAlias = sqlite3.Connection
 
@@ -111,13 +115,21 @@ class SqliteLedger:
         with self._writing as sql:
             now = self._running()
             asked = {"run_id": run_id, "account": account, "owner": owner.id}
-            ((*columns, own, ended, lapses, lease_ends),) = sql.execute(statements.ASK, asked).fetchall()
+            ((*columns, own, ended, lapses, lease_ends, queue),) = sql.execute(statements.ASK, asked).fetchall()
             totals = _totals(columns)
             held = _held(totals, mark)
             if own is not None:
                 return Grant(admitted=True, held_by_others=held - own)
-            if ended or (available is not None and available - held < hold.amount):
+            if ended:
                 return Grant(admitted=False, held_by_others=held)
+            if available is not None:
+                place = {**asked, **self._elapsed(), "available": min(available, _LARGEST)}
+                kept = _kept(sql, place, available - held) if queue else 0
+                if available - held - kept < hold.amount:
+                    if hold.waits:
+                        amount = hold.amount if hold.amount <= available else 0
+                        sql.execute(statements.TAKE_PLACE, {**place, "amount": amount, "waits": hold.waits})
+                    return Grant(admitted=False, held_by_others=held + kept)
             if lapses is None or not now + _FRESH * self._ttl < lease_ends <= now + self._ttl:
                 ((lapses,),) = sql.execute(statements.TAKE_LEASE, self._lease(owner, now)).fetchall()
             job, labels = rows.text(hold.job), rows.labels_to_json(hold.labels)
@@ -206,6 +218,7 @@ class SqliteLedger:
     def _forget_owners(self, sql: _Sql, now: Mapping[str, Any]) -> None:
         sql.execute(statements.FORGET_OWNERS, now)
         sql.execute(statements.FORGET_WATCHES)
+        sql.execute(statements.FORGET_OTHER_PLACES, now)
 
     # The end of a run.
 
@@ -218,9 +231,9 @@ class SqliteLedger:
             new = sql.execute(statements.FILE, filed).fetchall()
             if new and new[0][0] % _PRUNE_EVERY == 0:
                 sql.execute(statements.PRUNE, (wall - self._keep,))
-                for _ in range(
-                    _PAGES_GIVEN_BACK
-                ):  # one by one: Python does not step through a statement without columns
+                ((free,),) = sql.execute("PRAGMA freelist_count").fetchall()
+                # One by one: Python does not step through a statement without columns.
+                for _ in range(min(free, _PAGES_GIVEN_BACK)):
                     sql.execute("PRAGMA incremental_vacuum(1)")
                 self._forget_owners(sql, self._now())
 
@@ -288,6 +301,11 @@ class SqliteLedger:
         row = {"account": rows.text(account), "reading": rows.reading_to_json(reading)}
         with self._writing as sql:
             sql.execute(statements.PUBLISH, {**row, **self._elapsed()})
+
+    def version(self) -> int:
+        """The version of the schema: migrations, counted from the first."""
+        with self._reading as sql:
+            return int(dict(sql.execute("SELECT key, value FROM meta").fetchall())["level"])
 
     def init(self) -> None:
         """Make the file, or bring it up to date, and rewrite it so that it gives back the space of what is pruned."""
@@ -436,6 +454,14 @@ def _held(totals: Mark, mark: Mark | None) -> int:
     """What is held, by the rule. A mark from a ledger file that has been replaced since may be ahead of this one's totals: never
     count less than admitted - released."""
     return totals.admitted - (min(totals.released, mark.released) if mark else totals.released)
+
+
+def _kept(sql: _Sql, asked: Mapping[str, Any], free: int) -> int:
+    """How much of what is free is kept for a run that has waited longer."""
+    sql.execute(statements.FORGET_LAPSED_PLACES, asked)
+    for (amount,) in sql.execute(statements.AHEAD, asked).fetchall():
+        return min(int(amount), max(free, 0))
+    return 0
 
 
 def _admit(sql: _Sql, account: str, totals: Mark, amount: int, *, runs: int) -> None:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from creditguard.ledgers.filelock import FileLock
+from creditguard.ledgers.paths import default_path
 from creditguard.ledgers.sqlite_sql import MIGRATIONS, OLDEST
 
 _SMALL = 20_000  # pages: what is rewritten in a tenth of a second
@@ -153,10 +154,13 @@ os.register_at_fork(after_in_child=let_go_of_inherited)
 
 
 def _create(path: Path) -> None:
-    """Make the file, and the directories that it needs, for this user alone, whatever the umask. Leaves alone what exists."""
+    """Make the file, and the directories of the default one, for this user alone, whatever the umask. Leaves alone what exists."""
     if path.exists():
         return
-    _create_directory(path.parent)
+    if path == default_path():
+        _create_directory(path.parent)
+    elif not path.parent.exists():  # a slip of the pen: a ledger of one's own there would count nobody's holds
+        raise NotOursError(f"cannot be made: there is no folder {path.parent}")
     try:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     except FileExistsError:

@@ -83,6 +83,24 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX history_of_job ON history (job, finished_at, account)",
         "CREATE INDEX history_of_account ON history (account, finished_at)",
     ),
+    # The queue of those who wait for room. Whatever ends a place is told by what is written anyway.
+    (
+        """CREATE TABLE waiters (
+            seq INTEGER PRIMARY KEY,
+            run_id TEXT NOT NULL UNIQUE,
+            account TEXT NOT NULL,
+            amount INTEGER NOT NULL,                 -- micro-credits that are kept: none if it takes a top-up
+            kept_until REAL NOT NULL,                -- on the elapsed clock
+            boot TEXT NOT NULL                       -- to which this time belongs
+        )""",
+        "CREATE INDEX waiters_of_account ON waiters (account)",
+        *(
+            f"""CREATE TRIGGER place_ends_with_{table} AFTER INSERT ON {table} BEGIN
+                DELETE FROM waiters WHERE run_id = NEW.run_id;
+            END"""
+            for table in ("holds", "tombstones", "history")
+        ),
+    ),
 )
 """How to come from each level of the schema to the next. Only ever append, and only what older programs can live with;
 otherwise raise OLDEST, and `schema_version` in the file with it."""
@@ -98,8 +116,24 @@ ASK = """
            (SELECT amount FROM holds WHERE run_id = :run_id),
            EXISTS (SELECT 1 FROM history WHERE run_id = :run_id)
                OR EXISTS (SELECT 1 FROM tombstones WHERE run_id = :run_id),
-           o.lapses, o.lease_ends
+           o.lapses, o.lease_ends, EXISTS (SELECT 1 FROM waiters)
     FROM (SELECT 1) LEFT JOIN accounts a ON a.account = :account LEFT JOIN owners o ON o.id = :owner"""
+
+FORGET_LAPSED_PLACES = "DELETE FROM waiters WHERE boot = :boot AND kept_until <= :now"
+FORGET_OTHER_PLACES = "DELETE FROM waiters WHERE boot <> :boot AND :boot <> ''"
+
+# For whom what is free is kept: the first in the queue, before whoever asks, that needs no top-up.
+AHEAD = """
+    SELECT amount FROM waiters
+    WHERE account = :account AND boot = :boot AND amount BETWEEN 1 AND :available
+        AND seq < ifnull((SELECT seq FROM waiters WHERE run_id = :run_id), 9223372036854775807)
+    ORDER BY seq LIMIT 1"""
+
+TAKE_PLACE = """
+    INSERT INTO waiters (run_id, account, amount, kept_until, boot)
+    SELECT :run_id, :account, :amount, :now + :waits, :boot WHERE :boot <> ''
+    ON CONFLICT (run_id) DO UPDATE SET
+        amount = excluded.amount, kept_until = excluded.kept_until, boot = excluded.boot"""
 
 READING = """
     SELECT CASE WHEN boot = :boot AND :boot <> '' AND published_at > :now - :max_age AND published_at <= :now THEN reading END,

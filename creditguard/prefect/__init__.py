@@ -1,4 +1,4 @@
-"""creditguard in Prefect flows: guards, a gate, and a block for the key (docs/prefect.md).
+"""creditguard in Prefect flows: guards, a gate, and a block for the key.
 
     from prefect import flow, task
     from creditguard.prefect import guard

@@ -44,7 +44,7 @@ def report_page(report: Report, refusal: CreditGuardError | None) -> Any:
 
 def answer_page(admission: Admission) -> Any:
     """The page of a gate's answer."""
-    plan, fields = admission.plan, events.admitted(admission).fields
+    plan, fields = admission.plan, events.admitted(admission, held=False).fields
     if admission.refusal:
         said = _refused(fields, admission.refusal)
     elif admission.balance is None or admission.headroom is None:
@@ -85,7 +85,7 @@ def _page(kind: str, job: str, said: str, figures: Mapping[str, str], fields: Ma
             "",
             *_table(tuple(figures), tuple(figures.values())),
             "",
-            *_table(("field", "value"), *((f"`{name}`", json.dumps(value)) for name, value in rows.items())),
+            *_table(("field", "value"), *((name, json.dumps(value)) for name, value in rows.items())),
         ]
     )
     return MarkdownArtifact(key=_key(kind, job), markdown=text, description=said)

@@ -11,6 +11,7 @@ import heapq
 import itertools
 from collections.abc import Callable
 from queue import Empty, SimpleQueue
+from signal import SIG_BLOCK, pthread_sigmask, valid_signals
 from time import CLOCK_MONOTONIC, clock_gettime
 from typing import TypeAlias
 
@@ -50,6 +51,8 @@ class Clock:
         me = _thread.get_ident()
         if self._threads.setdefault("clock", me) != me:
             return  # two have started it at once
+        # A signal that arrives after the time to wait is over (all were stopped, by Ctrl-Z) makes CPython's queue wait for ever.
+        pthread_sigmask(SIG_BLOCK, valid_signals())
         due: list[tuple[float, int, Call]] = []
         while True:
             try:

@@ -56,7 +56,7 @@ def balance(history: History, ahead: Burn | None = None) -> Chart:
     )
     layers = [drawn.mark_line(strokeWidth=2, strokeJoin="round")]
     if len(names) == 1:
-        layers.insert(0, drawn.mark_area(opacity=0.12, line=False))
+        layers.insert(0, drawn.encode(y=alt.Y("balance:Q", stack=False, title=None)).mark_area(opacity=0.12))
         if ahead is not None and accounts[0].last is not None:
             layers += _ahead(accounts[0].last, ahead, x, y)
     marks = [
@@ -144,8 +144,8 @@ def thinned(readings: Sequence[Reading]) -> list[Reading]:
 
 
 def job_names(history: History) -> list[str]:
-    """The jobs that have a colour of their own, and, if there are more, the name for the rest."""
-    names = list(history.by_job())
+    """The jobs that consumed: those that have a colour of their own, and, if there are more, the name for the rest."""
+    names = [job for job, runs in history.by_job().items() if any(run.consumed for run in runs)]
     return names if len(names) <= JOBS else [*names[:JOBS], OTHERS]
 
 
@@ -177,10 +177,10 @@ def daily(history: History, *, legend: bool = False) -> Chart:
     totals: dict[str, float] = {}
     for row in rows:
         totals[row["day"]] = totals.get(row["day"], 0.0) + row["credits"]
-    rows += [
-        {"day": _day(day), "job": names[0], "place": 0, "credits": 0, "filled": 0} for day in _days(history) if names
-    ]
-    x = alt.X("day:T", timeUnit="yearmonthdate", title=None, axis=alt.Axis(format="%-d %b", grid=False))
+    axis = alt.Axis(format="%-d %b", grid=False, labelAngle=0)
+    x = alt.X("day:O", timeUnit="yearmonthdate", title=None, axis=axis)
+    # Days without a run have their place, too.
+    days = alt.Chart(_data([{"day": _day(day)} for day in _days(history)])).mark_point(opacity=0).encode(x=x)
     scale = alt.Scale(domain=names, range=[job_colour(place) for place in range(len(names))])
     shown = alt.Legend(orient="top", title=None, labelLimit=180, symbolType="circle", columns=5) if legend else None
     bars = (
@@ -203,14 +203,9 @@ def daily(history: History, *, legend: bool = False) -> Chart:
     questions = (
         alt.Chart(_data(marks))
         .mark_text(dy=-9, fontSize=13, fontWeight="bold", color=colour("muted"))
-        .encode(
-            x=alt.X("day:T", timeUnit="yearmonthdate", bandPosition=0.5),
-            y="total:Q",
-            text="mark:N",
-            tooltip=_texts("not known"),
-        )
+        .encode(x=x, y="total:Q", text="mark:N", tooltip=_texts("not known"))
     )
-    return _layered(bars, questions).properties(height=240)
+    return _layered(days, bars, questions).properties(height=240)
 
 
 def _days(history: History) -> Iterable[date]:
@@ -223,7 +218,7 @@ def _days(history: History) -> Iterable[date]:
 
 def budgets(runs: Sequence[Run], suggested: Suggestion, unit: str) -> Chart:
     """What each run of one job consumed, a dot, beside its budget, a dash; and the budget that they suggest, a line."""
-    shown = sampled([run for run in runs if run.outcome != "refused"])
+    shown = sampled(runs)
     rows = [
         {
             "at": _at(run.ended),
@@ -272,13 +267,19 @@ def budgets(runs: Sequence[Run], suggested: Suggestion, unit: str) -> Chart:
 
 
 def sampled(runs: Sequence[Run]) -> Sequence[Run]:
-    """So many runs that each can be seen: those over budget first, and of the others each so manieth."""
-    if len(runs) <= _DOTS:
-        return runs
-    over = [run for run in runs if run.over][-_DOTS // 2 :]
-    others = [run for run in runs if not run.over]
+    """Of those that started so many that each can be seen: those over budget first, and of the others each so manieth."""
+    started = [run for run in runs if run.outcome != "refused"]
+    if len(started) <= _DOTS:
+        return started
+    over = [run for run in started if run.over][-_DOTS // 2 :]
+    others = [run for run in started if not run.over]
     step = max(len(others) / (_DOTS - len(over)), 1)
     return sorted([*over, *(others[int(n * step)] for n in range(int(len(others) / step)))], key=lambda run: run.ended)
+
+
+def are_sampled(runs: Sequence[Run]) -> bool:
+    """Whether some of these runs stand for all."""
+    return sum(run.outcome != "refused" for run in runs) > _DOTS
 
 
 def specification(chart: Chart, **more: Any) -> dict[str, Any]:
@@ -307,9 +308,10 @@ def specification(chart: Chart, **more: Any) -> dict[str, Any]:
 
 
 def _time(runs: Sequence[Run], **axis: Any) -> alt.X:
-    """The axis of time: hours where all is of a day or two, else days."""
-    hours = bool(runs) and runs[-1].ended - runs[0].ended < timedelta(days=2)
-    return alt.X("at:T", title=None, axis=alt.Axis(format="%H:%M" if hours else "%-d %b", **axis))
+    """The axis of time, in days, or in what is fit for less."""
+    span = runs[-1].ended - runs[0].ended if runs else timedelta(0)
+    form = "%H:%M:%S" if span < timedelta(minutes=5) else "%H:%M" if span < timedelta(days=2) else "%-d %b"
+    return alt.X("at:T", title=None, axis=alt.Axis(format=form, **axis))
 
 
 def _layered(*layers: alt.Chart) -> Chart:
@@ -327,7 +329,7 @@ def _texts(*names: str) -> list[alt.Tooltip]:
 
 
 def _at(at: datetime) -> str:
-    return f"{at:%Y-%m-%dT%H:%M:%S}"
+    return f"{at:%Y-%m-%dT%H:%M:%S}.{at.microsecond // 1000:03}"
 
 
 def _day(day: date) -> str:

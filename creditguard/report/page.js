@@ -89,8 +89,10 @@
     }
     more.hidden = rows.length <= shown;
     more.textContent = `Show ${Math.min(rows.length - shown, 10 * page)} more`;
-    counted.textContent =
-      rows.length === runs.length ? found.counted : `${numbers.format(rows.length)} of ${numbers.format(runs.length)} runs`;
+    const few = rows.length > shown ? `${numbers.format(shown)} are shown. ` : "";
+    counted.textContent = few + (
+      rows.length === runs.length ? found.counted : `${numbers.format(rows.length)} of ${numbers.format(runs.length)} runs`
+    );
     heads.forEach((head, at) => {
       if (FIELDS[at] === sorted.by) head.setAttribute("aria-sort", sorted.up ? "ascending" : "descending");
       else head.removeAttribute("aria-sort");

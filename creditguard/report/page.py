@@ -9,6 +9,7 @@ import hashlib
 import json
 from collections.abc import Iterable
 from datetime import datetime
+from functools import cache
 from html import escape
 from importlib.resources import files
 from typing import Any
@@ -87,7 +88,7 @@ def _document(content: str, data: dict[str, Any]) -> str:
         f"{folder.joinpath('page.css').read_text('utf-8')}"
     )
     scripts = [
-        _no_end(vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")),
+        _library(),
         folder.joinpath("page.js").read_text("utf-8"),
     ]
     allowed = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts)
@@ -121,8 +122,10 @@ def _json(data: object) -> str:
     return json.dumps(data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c").replace("&", "\\u0026")
 
 
-def _no_end(script: str) -> str:
-    """The library, in which nothing must end the script element."""
+@cache
+def _library() -> str:
+    """Vega, Vega-Lite and Vega-Embed, in which nothing must end the script element."""
+    script: str = vl_convert.javascript_bundle("window.vegaEmbed = vegaEmbed;")
     return script.replace("</script", "<\\/script").replace("<!--", "<\\!--")
 
 
@@ -229,18 +232,16 @@ def _job_colour(place: int) -> str:
 
 def _budgets(history: History, drawn: dict[str, dict[str, Any]]) -> str:
     jobs = {job: runs for job, runs in history.by_job().items() if any(run.outcome != "refused" for run in runs)}
+    shown = dict(list(jobs.items())[:PANELS])
+    suggested = {job: suggestion(job, runs) for job, runs in shown.items()}
     panels = []
-    for place, (job, runs) in enumerate(list(jobs.items())[:PANELS]):
-        suggested = suggestion(job, runs)
-        drawn[f"job{place}"] = charts.specification(charts.budgets(runs, suggested, history.unit), width="container")
-        note = (
-            f"suggested {figure(float(suggested.budget))}: {suggested.reason}"
-            if suggested.budget is not None
-            else f"no suggestion: {suggested.reason}"
-        )
-        panels.append(
-            f'<div class="panel"><h3 title="{escape(job)}">{escape(job)}</h3><p class="note">{escape(note)}</p>{_chart(f"job{place}")}</div>'
-        )
+    for place, (job, found) in enumerate(suggested.items()):
+        name = f"job{place}"
+        drawn[name] = charts.specification(charts.budgets(shown[job], found, history.unit), width="container")
+        what = "no suggestion" if found.budget is None else f"suggested {figure(float(found.budget))}"
+        note = escape(f"{what}: {found.reason}")
+        title = f'<h3 title="{escape(job)}">{escape(job)}</h3>'
+        panels.append(f'<div class="panel">{title}<p class="note">{note}</p>{_chart(name)}</div>')
     if not panels:
         return ""
     started = [run for runs in jobs.values() for run in runs if run.outcome != "refused"]
@@ -250,15 +251,17 @@ def _budgets(history: History, drawn: dict[str, dict[str, Any]]) -> str:
     entries += [("hollow down", "accent", "at most that")] if "at most" in sures else []
     entries += [("hollow up", "accent", "at least that")] if "at least" in sures else []
     entries += [("plus", "accent", "not known")] if "unknown" in sures else []
-    entries += [("dash", "muted", "its budget"), ("line", "good", "suggested budget")]
+    entries += [("dash", "muted", "its budget")]
+    entries += (
+        [("line", "good", "suggested budget")] if any(each.budget is not None for each in suggested.values()) else []
+    )
     notes = [f"In {history.unit}."]
     if len(jobs) > PANELS:
         notes.append(f"Of {len(jobs)} jobs the {PANELS} that consumed most; --job NAME shows another.")
-    if any(len(charts.sampled(runs)) < len(runs) for runs in list(jobs.values())[:PANELS]):
+    if any(charts.are_sampled(runs) for runs in shown.values()):
         notes.append("Where a job had more runs than can be told apart, some stand for all, those over budget first.")
-    return _section(
-        "Budget against consumption", " ".join(notes), f'{_legend(entries)}<div class="panels">{"".join(panels)}</div>'
-    )
+    content = f'{_legend(entries)}<div class="panels">{"".join(panels)}</div>'
+    return _section("Budget against consumption", " ".join(notes), content, classes="long")
 
 
 def _runs(history: History) -> str:
@@ -281,7 +284,7 @@ def _runs(history: History) -> str:
 <div class="scroll"><table id="runs"><thead><tr>{heads}</tr></thead><tbody></tbody></table></div>
 <button id="more" type="button" hidden></button>
 <p id="counted" class="note" aria-live="polite"></p>""",
-        classes="runs",
+        classes="long",
     )
 
 

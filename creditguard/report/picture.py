@@ -18,8 +18,10 @@ def make(history: History, form: Literal["png", "svg"]) -> bytes:
     """The image as a PNG, or as an SVG."""
     ahead = summary.burns(history)[history.accounts[0].name] if len(history.accounts) == 1 else None
     parts = [
-        charts.balance(history, ahead).properties(width=_WIDTH, title="Balance"),
-        charts.daily(history, legend=True).properties(width=_WIDTH, title=f"Consumption a day, in {history.unit}"),
+        charts.balance(history, ahead).properties(width=_WIDTH, title=_title("Balance")),
+        charts.daily(history, legend=True).properties(
+            width=_WIDTH, title=_title(f"Consumption a day, in {history.unit}")
+        ),
     ]
     title = alt.TitleParams(
         f"Where the {history.unit} went",
@@ -40,3 +42,7 @@ def make(history: History, form: Literal["png", "svg"]) -> bytes:
     if form == "svg":
         return vl_convert.vegalite_to_svg(spec).encode()
     return vl_convert.vegalite_to_png(spec, scale=2)
+
+
+def _title(text: str) -> alt.TitleParams:
+    return alt.TitleParams(text, frame="group")

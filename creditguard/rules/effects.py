@@ -70,6 +70,13 @@ class Sweep(NamedTuple):
     account: str
 
 
+class Usual(NamedTuple):
+    """What past runs of the job on the account usually took, in words; None if too few are known."""
+
+    account: str
+    job: str
+
+
 class Release(NamedTuple):
     run_id: str
 
@@ -94,7 +101,9 @@ class CutShort(Exception):
     """Nobody waits for the outcome any more: give back what was taken, and end."""
 
 
-LedgerEffect: TypeAlias = "TakeMark | Reserve | Extend | SetLagging | Sweep | Release | Settle | Recent | Publish"
+LedgerEffect: TypeAlias = (
+    "TakeMark | Reserve | Extend | SetLagging | Sweep | Usual | Release | Settle | Recent | Publish"
+)
 Effect: TypeAlias = "Now | Sleep | Read | Emit | Deliver | LedgerEffect"
 Flow: TypeAlias = Generator[Effect, Any, T]
 
@@ -144,6 +153,11 @@ def set_lagging(account: str, *, lagging: bool) -> Flow[None]:
 def sweep(account: str) -> Flow[Sequence[LiveHold]]:
     freed: Sequence[LiveHold] = yield Sweep(account)
     return freed
+
+
+def usual(account: str, job: str) -> Flow[str | None]:
+    said: str | None = yield Usual(account, job)
+    return said
 
 
 def release(run_id: str) -> Flow[None]:

@@ -1,4 +1,4 @@
-"""The events that creditguard logs: their names, levels and fields. This is an interface (docs/events.md, events.schema.json).
+"""The events that creditguard logs: their names, levels and fields. This is an interface: events.schema.json says the same to programs.
 
 An event never holds a key, a header, a query string or an argument of the job. Amounts are JSON numbers, integers when whole;
 what is not known is null.
@@ -70,9 +70,10 @@ def _run_fields(plan: Plan, admission: Admission) -> dict[str, object]:
     }
 
 
-def admitted(admission: Admission) -> Event:
-    """The job may start."""
-    return Event(ADMITTED, "info", _run_fields(admission.plan, admission))
+def admitted(admission: Admission, *, held: bool) -> Event:
+    """The job may start. Nothing is held for a mere question, nor where the ledger is done without."""
+    fields = _run_fields(admission.plan, admission)
+    return Event(ADMITTED, "info", fields | {"held": fields["budget"] if held else 0})
 
 
 def short(admission: Admission) -> Event:
@@ -82,7 +83,7 @@ def short(admission: Admission) -> Event:
 
 def refused(admission: Admission) -> Event:
     """Short of credits: the job does not start."""
-    return Event(REFUSED, "error", _run_fields(admission.plan, admission))
+    return Event(REFUSED, "error", _run_fields(admission.plan, admission) | {"usually": admission.usually})
 
 
 def waiting(admission: Admission, error: CreditGuardError | None = None) -> Event:

@@ -49,6 +49,7 @@ from creditguard.rules.effects import (
     sleep,
     sweep,
     take_mark,
+    usual,
 )
 from creditguard.rules.report import Report, drifted, lags, make_report, refused
 from creditguard.rules.settling import (
@@ -59,13 +60,15 @@ from creditguard.rules.settling import (
     settled_by_time,
     trend_until_exit,
 )
-from creditguard.rules.values import Admission, Balance, Plan, Reading
+from creditguard.rules.values import Admission, Balance, Mark, Plan, Reading
 
 Attempt: TypeAlias = Callable[[Admission], Flow[tuple[Admission, bool]]]
 
 _CLAIM = 15.0
 """Seconds for which one process may be at reading a balance that others wait for."""
 _POLL = 0.1
+_PLACE = 5.0
+"""Seconds for which a run that waits keeps its place in the queue at least, without asking again."""
 _SHORTEST_INTERVAL = 0.01
 """Seconds between readings at least, where no politeness is asked for: a loop must not spin."""
 
@@ -93,7 +96,7 @@ def enter(plan: Plan) -> Flow[Admission]:
 def ask(plan: Plan) -> Flow[Admission]:
     """Answer the pre-flight question without taking a hold: `creditguard check`."""
     admission, _ = yield from _when_it_fits(Admission(plan, started=(yield from now())), _look)
-    return (yield from _verdict(admission))
+    return (yield from _verdict(admission, held=False, cite=True))
 
 
 def _look(admission: Admission) -> Flow[tuple[Admission, bool]]:
@@ -110,7 +113,7 @@ def _admit(admission: Admission, asked: list[Plan]) -> Flow[Admission]:
     if not granted and not short and not admission.refusal and not admission.ledger_failed:
         asked.append(admission.plan)
         yield from _hold_regardless(admission)
-    return (yield from _verdict(admission))
+    return (yield from _verdict(admission, held=granted))
 
 
 def _when_it_fits(admission: Admission, attempt: Attempt) -> Flow[tuple[Admission, bool]]:
@@ -161,12 +164,16 @@ def _pause(
     short = failure is not None or (not granted and plan.on_short == "abort")
     if not short or left <= 0 or isinstance(failure, (AuthenticationError, UnexpectedResponse)):
         return None
-    # Spread out: many that wait for the same top-up should not all ask in the same second.
-    pause = max(plan.min_interval, _SHORTEST_INTERVAL) * (1 + sum(map(ord, plan.run_id)) % 21 / 100)
+    pause = _interval(plan)
     asked = failure.retry_after if isinstance(failure, BalanceUnavailable) else None
     if asked and asked > left:
         return None
     return min(max(pause, asked or 0.0), left)
+
+
+def _interval(plan: Plan) -> float:
+    """Seconds between two tries. Spread out: many that wait for the same top-up should not all ask in the same second."""
+    return max(plan.min_interval, _SHORTEST_INTERVAL) * (1 + sum(map(ord, plan.run_id)) % 21 / 100)
 
 
 def extend(admission: Admission, by: Decimal, unspent: Decimal = ZERO) -> Flow[Admission]:
@@ -226,7 +233,7 @@ def _read(admission: Admission, *, marked: bool = True, shared: bool = False) ->
         reading = yield from read(marked=marked)
     mark = reading.mark
     held = mark.admitted - mark.released if mark else 0
-    return _decided(replace(admission, mark=mark), reading.balance, held)
+    return _decided(admission, reading.balance, held, mark)
 
 
 def _read_or_borrow(plan: Plan) -> Flow[Reading]:
@@ -250,29 +257,33 @@ def _read_or_borrow(plan: Plan) -> Flow[Reading]:
 def _reserve(admission: Admission) -> Flow[tuple[Admission, bool]]:
     plan, balance = admission.plan, admission.balance
     assert balance is not None  # noqa: S101 - only asked once a balance has been read
-    hold = replace(plan.hold, balance=to_micro(balance.amount, up=False))
+    waits = max(3 * _interval(plan), _PLACE) if plan.wait and plan.on_short == "abort" else 0.0
+    hold = replace(plan.hold, balance=to_micro(balance.amount, up=False), waits=waits)
     grant = yield from reserve(hold, available=spendable(plan, balance), mark=admission.mark)
-    return _decided(admission, balance, grant.held_by_others), grant.admitted
+    return _decided(admission, balance, grant.held_by_others, admission.mark), grant.admitted
 
 
-def _decided(admission: Admission, balance: Balance, held: int) -> Admission:
+def _decided(admission: Admission, balance: Balance, held: int, mark: Mark | None) -> Admission:
     verdict = decide(admission.plan, balance, held)
     return replace(
         admission,
         balance=balance,
+        mark=mark,
         held_by_others=from_micro(held),
         headroom=verdict.headroom,
         shortfall=verdict.shortfall,
     )
 
 
-def _verdict(admission: Admission) -> Flow[Admission]:
-    """Announce the decision, unless it has been announced: a refusal, or a start without a balance."""
+def _verdict(admission: Admission, *, held: bool, cite: bool = False) -> Flow[Admission]:
+    """Announce the decision, unless it has been announced: a refusal, or a start without a balance. A refusal cites past runs."""
     plan, balance = admission.plan, admission.balance
     if admission.refusal or balance is None:
         return admission
+    if cite or (admission.shortfall and plan.on_short == "abort"):
+        admission = yield from _with_past_runs(admission)
     if not admission.shortfall:
-        yield from emit(events.admitted(admission))
+        yield from emit(events.admitted(admission, held=held))
         return admission
     if plan.on_short == "warn":
         yield from emit(events.short(admission))
@@ -290,8 +301,18 @@ def _verdict(admission: Admission) -> Flow[Admission]:
         plan.keep,
         plan.run_id,
         balance.request_id,
+        admission.usually,
     )
     return replace(admission, refusal=refusal)
+
+
+def _with_past_runs(admission: Admission) -> Flow[Admission]:
+    if admission.ledger_failed:
+        return admission
+    try:
+        return replace(admission, usually=(yield from usual(admission.plan.account, admission.plan.job)))
+    except LedgerError:
+        return admission  # the decision stands without it
 
 
 def _without_balance(admission: Admission, error: BalanceUnavailable) -> Flow[Admission]:

@@ -73,11 +73,16 @@ class Ledger(Protocol):
         ...
 
     def reserve(self, hold: Hold, owner: Owner, *, available: int | None, mark: Mark | None) -> Grant:
-        """Take the hold iff `available − (admitted − mark.released) ≥ hold.amount`, and renew the owner's lease.
+        """Take the hold iff `available − (admitted − mark.released) − kept ≥ hold.amount`, and renew the owner's lease.
 
         `available` is the balance less what must be kept. None takes the hold whatever else is held (a job that starts in
         warn mode: others must see it). A hold that was taken already is admitted again without being counted twice. One
         that was released or settled before it was taken is not admitted: the run is over, and its reservation came late.
+
+        A run that waits and is refused gets a place at the end of the account's queue, or keeps the one that it has, for
+        `hold.waits` seconds. `kept` is what is free, up to the amount of the first run in the queue before this one that only
+        needs the others to end (its amount was not above its own `available`, nor is it above this one's). A place goes when its
+        run is admitted, released or settled.
         """
         ...
 

@@ -72,10 +72,10 @@ class Report:
 
     def to_dict(self) -> dict[str, object]:
         """The report as plain JSON values, in the words of the event schema."""
-        plain = {name: getattr(self, name) for name in self.__slots__}
-        for name, value in plain.items():
-            if type(value) is Decimal:
-                plain[name] = to_json(value)
+        plain: dict[str, object] = {}
+        for name in self.__slots__:
+            value = getattr(self, name)
+            plain[name] = to_json(value) if type(value) is Decimal else value
         plain["labels"] = dict(self.labels)
         return plain
 

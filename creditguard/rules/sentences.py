@@ -62,6 +62,9 @@ def _usually(fields: Fields) -> str:
 
 def _admitted(fields: Fields) -> str:
     others = f", {amount(fields['held_by_others'])} more by others" if fields.get("held_by_others") else ""
+    if fields.get("held") == 0:  # only asked, or the ledger is done without
+        needed = f"{amount(fields['budget'])} of {_credits(fields, fields.get('balance_before'))}"
+        return f"admitted, {needed} needed, none held{others.replace(' more', '')}"
     return f"admitted, {amount(fields['budget'])} of {_credits(fields, fields.get('balance_before'))} held{others}"
 
 

@@ -90,7 +90,8 @@ class Hold:
     """The promise of `amount` micro-credits of `account` to one run. `id` is the run's id, chosen before it is written.
 
     `balance` is what was on the account when the run was admitted (micro-credits; None when that is not known): the ledger
-    keeps it for the report of a run whose process dies.
+    keeps it for the report of a run whose process dies. `waits`: seconds for which the run's place in the queue is kept if it is
+    refused; 0 for one that does not wait.
     """
 
     id: str
@@ -99,11 +100,13 @@ class Hold:
     job: str
     labels: Mapping[str, Label] = field(default_factory=dict)
     balance: int | None = None
+    waits: float = 0.0
 
 
 class Grant(NamedTuple):
     """A ledger's answer to `reserve` and `extend`: whether the credits were taken, and what was held by others (micro-credits,
     counted from the mark that came with the request: what has been released since the balance was asked for still counts).
+    When a reservation is refused, what is kept for a run that has waited longer is counted as held by it.
 
     After `extend`, `held_by_others` counts the run's own hold too, as the rule does. `missing`: the run has no hold that
     could be extended (it was released, swept, or never taken), which is not a matter of credits.
@@ -189,4 +192,6 @@ class Admission:
     shortfall: Decimal | None = None
     ledger_failed: bool = False
     """The ledger could not be used, and the run was decided without it."""
+    usually: str | None = None
+    """What past runs of the job took, in words, for a refusal and for whoever only asks."""
     refusal: CreditGuardError | None = None

@@ -15,7 +15,7 @@ from creditguard.rules.amounts import to_json
 from creditguard.rules.secret import SecretText
 from creditguard.rules.values import SettleTime
 from creditguard.settings.defaults import VARIABLES, CurrentSettings
-from creditguard.settings.files import CONFIG, Search, identity, search, working_directory
+from creditguard.settings.files import CONFIG, SANDBOX, Search, identity, search, working_directory
 from creditguard.settings.layers import KEYS, from_environment, layers
 from creditguard.settings.plain import PLAIN
 
@@ -23,7 +23,7 @@ __all__ = ["CONFIG", "VARIABLES", "CurrentSettings", "Explanation", "Setting", "
 
 T = TypeVar("T")
 
-_NAMES = (*VARIABLES.values(), CONFIG, "HOME", "XDG_CONFIG_HOME")
+_NAMES = (*VARIABLES.values(), CONFIG, SANDBOX, "HOME", "XDG_CONFIG_HOME")
 _AS_KEPT: tuple[str | bytes, ...] = tuple(map(os.fsencode, _NAMES)) if os.supports_bytes_environ else _NAMES
 _GOOD_FOR = 1.0
 """Seconds after which everything is read again."""

@@ -15,6 +15,8 @@ from typing import NamedTuple
 from creditguard.errors import ConfigurationError
 
 CONFIG = "CREDITGUARD_CONFIG"
+SANDBOX = "CREDITGUARD_SANDBOX"
+"""Set for a command that a sandbox runs: the user's and the system's files are not for it."""
 SYSTEM = "/etc/creditguard/config.toml"
 LARGEST = 1 << 20
 _HEADER = b"[tool.creditguard"
@@ -62,7 +64,7 @@ def search(directory: str | None) -> Search:
         files.append(File(path, printable(path), named_by=f"{CONFIG}: "))
     elif directory:
         files += _nearest(directory, looked_at)
-    for path in filter(None, (user_file(), SYSTEM)):
+    for path in () if os.environ.get(SANDBOX) else filter(None, (user_file(), SYSTEM)):
         looked_at.append(path)
         files += [File(path, printable(path))] if identity(path) else []
     return Search(tuple(files), tuple(looked_at))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import sys
 import textwrap
 from collections.abc import Callable
@@ -23,11 +22,12 @@ _EXACT = {"recorded", "account_delta"}
 
 
 class StderrSink:
-    """Writes each event to stderr at once; `style` None: for people if stderr is a terminal. A stderr that is closed or gone
-    loses events, never the job."""
+    """Writes each event to stderr at once, by `write` if there is one; `style` None: for people if stderr is a terminal. A stderr
+    that is closed or gone loses events, never the job."""
 
-    def __init__(self, style: Style | None = None) -> None:
+    def __init__(self, style: Style | None = None, write: Callable[[str], object] | None = None) -> None:
         self._style = style
+        self._write = write or _write
         self._console: Callable[[Event], str] | None = None
 
     def emit(self, event: Event) -> None:
@@ -35,8 +35,7 @@ class StderrSink:
         try:
             line = self._render(event)
             if line:
-                sys.stderr.write(line + "\n")
-                sys.stderr.flush()
+                self._write(line)
         except (OSError, ValueError, AttributeError):
             pass  # closed, a broken pipe, or none at all (sys.stderr is None)
 
@@ -49,6 +48,11 @@ class StderrSink:
         if self._console is None:
             self._console = _console_renderer()
         return self._console(event)
+
+
+def _write(line: str) -> None:
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
 
 
 def _as_json(event: Event) -> str:
@@ -84,6 +88,14 @@ def _labels(fields: dict[str, object]) -> dict[str, object]:
     return dict(labels) if isinstance(labels, dict) else {}
 
 
+def _columns() -> int:
+    """Of stderr's terminal: stdout may be a file, or in a command's hands."""
+    try:
+        return int(os.environ.get("COLUMNS") or 0) or os.get_terminal_size(sys.stderr.fileno()).columns or 80
+    except (OSError, ValueError):
+        return 80
+
+
 def _console_renderer() -> Callable[[Event], str]:
     import structlog
     from structlog.dev import Column, ConsoleRenderer, KeyValueColumnFormatter, LogLevelColumnFormatter
@@ -91,7 +103,8 @@ def _console_renderer() -> Callable[[Event], str]:
     colors = sys.stderr.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
     reset = structlog.dev.RESET_ALL if colors else ""
     dim = structlog.dev.DIM if colors else ""
-    levels = ConsoleRenderer.get_default_level_styles(colors)
+    styles = ConsoleRenderer.get_default_level_styles(colors)
+    levels = {level: styles[level] for level in ("info", "warning", "error")}  # it makes room for the longest of them
     render = ConsoleRenderer(
         columns=[
             Column("time", KeyValueColumnFormatter(None, dim, reset, str)),
@@ -102,7 +115,7 @@ def _console_renderer() -> Callable[[Event], str]:
     )
 
     def line(event: Event) -> str:
-        text = console_text(event, shutil.get_terminal_size().columns)
+        text = console_text(event, _columns())
         now = f"{datetime.now():%H:%M:%S}"  # noqa: DTZ005 - as the clock on the wall
         return str(render(None, event.level, {"time": now, "level": event.level, "event": text}))
 

@@ -1,4 +1,4 @@
-"""What the user's environment says about connections: which proxy, and whom to trust. docs/settings.md has the rules."""
+"""What the user's environment says about connections: which proxy, and whom to trust. Python's and httpx's own rules hold."""
 
 from __future__ import annotations
 

@@ -92,6 +92,10 @@ WRONG = {
     "a key in the login": ({"login": "SECRET"}, "has something in its login; the API Mall key belongs in its password"),
     "a key that is none": ({"password": "SECRET two"}, "the password of connection 'wrong'"),
     "http to the world": ({"password": "SECRET", "host": "http://gateway.example"}, "the host of connection 'wrong'"),
+    "a URL in the account": (
+        {"password": "SECRET", "extra": {"account": "https://gateway.example"}},
+        "has a URL in its extra field 'account'; the gateway's URL belongs in its host",
+    ),
     "an account of numbers": (
         {"password": "SECRET", "extra": {"account": 7}},
         "must have text in its extra field 'account'",

@@ -287,3 +287,61 @@ def test_a_signal_while_the_records_are_read_leaves_code_and_records(gateway, cr
     done = run(creditguard, f"echo 4 >> {FILE}", env={"PYTHONPATH": str(tmp_path)})
     assert recorded(done) == 4
     assert signal.Signals(15).name not in done.stderr
+
+
+AT_EVERY_INSTANT = """
+import atexit, os, signal, sys
+from creditguard.cli import main, run
+from creditguard.cli.records import RecordFile
+
+def hit(*_):
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        os.kill(os.getpid(), number)
+
+def hit_around(function):
+    def around(*arguments, **options):
+        hit()
+        try:
+            return function(*arguments, **options)
+        finally:
+            hit()
+    return around
+
+instant = os.environ["INSTANT"]
+if instant == "troubles":  # the first line after signals are ours again
+    RecordFile.troubles = property(hit, lambda *_: None)
+elif instant == "exit":
+    atexit.register(hit)
+else:
+    setattr(run, instant, hit_around(getattr(run, instant)))
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("instant", ["troubles", "_outcome", "_close", "_write", "exit"])
+def test_no_signal_after_the_command_replaces_its_code(gateway, tmp_path, instant):
+    path = tmp_path / "report.json"
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            AT_EVERY_INSTANT,
+            "run",
+            "--budget",
+            "5",
+            "--report-file",
+            path,
+            "--",
+            "sh",
+            "-c",
+            "exit 7",
+        ],
+        env={**os.environ, "INSTANT": instant},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert (done.returncode, "Traceback" in done.stderr) == (7, False)
+    report = json.loads(path.read_text())
+    assert (report["exit_code"], report["stage"]) == (7, "command")
+    assert open_ledger(os.environ["CREDITGUARD_LEDGER"]).holds() == []

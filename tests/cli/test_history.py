@@ -180,6 +180,7 @@ def test_a_ledger_that_remembers_nothing_is_78(creditguard, command):
         (("history", "--since", "yesterday"), "--since"),
         (("history", "--since", ""), "--since"),
         (("history", "--since", "-3d"), "--since"),
+        (("history", "--since", "7"), "--since"),
         (("history", "--since", "999999999999d"), "--since"),
         (("history", "--since", "2026-13-01"), "--since"),
         (("history", "--by", "week"), "--by"),

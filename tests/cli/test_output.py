@@ -21,7 +21,8 @@ COMMAND = [sys.executable, "-m", "creditguard"]
 ANSWERS = [
     ("balance",), ("balance", "--json"), ("check", "--budget", "5"), ("check", "--budget", "5", "--json"), ("history",),
     ("history", "--json"), ("holds",), ("holds", "--json"), ("completion", "bash"), ("completion", "man"), ("--help",),
-    ("--version",), ("-V",), ("version",), ("help",), ("help", "run"), ("run", "--help"), ("ledger", "init"), ("sandbox",),
+    ("history", "--csv"), ("history", "--by", "job"), ("history", "--by", "day", "--csv"), ("holds", "--csv"), ("suggest",),
+    ("suggest", "--json"), ("doctor",), ("doctor", "--json"), ("--version",), ("-V",), ("version",), ("help",), ("help", "run"), ("run", "--help"), ("ledger", "init"), ("sandbox",),
 ]  # fmt: skip
 
 
@@ -107,15 +108,20 @@ def test_no_escape_sequence_reaches_the_terminal(gateway, creditguard, tmp_path)
         ("run", "--budget", "5", "--", job),
         ("holds", "--ledger", f"sqlite:///{tmp_path}/{EVIL}/{EVIL}"),
         ("history", "--name", EVIL),
+        ("history", "--since", EVIL),
+        ("history", "--by", "day", "--job", EVIL),
+        ("suggest", "--job", EVIL),
+        ("holds", "--job", EVIL),
     ):
         done = creditguard(*arguments, env=console)
         assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]", done.stdout + done.stderr), arguments
     ledger = open_ledger(os.environ["CREDITGUARD_LEDGER"])
     report = ledger.history(limit=1)[0]
     ledger.settle("0" * 20, str(report["account"]), {**report, "run_id": EVIL, "job": EVIL, "outcome": EVIL})
-    shown = creditguard("history").stdout
-    assert "\\x1b]0;owned\\x07" in shown
-    assert "\x1b" not in shown
+    for command in (("history",), ("history", "--by", "job"), ("history", "--csv"), ("suggest",)):
+        shown = creditguard(*command).stdout
+        assert "\\x1b]0;owned\\x07" in shown
+        assert "\x1b" not in shown
 
 
 def test_equals_dashes_is_told(creditguard):
@@ -132,12 +138,13 @@ def test_too_few_file_descriptors(gateway, creditguard, descriptors):
     def limit():
         resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
 
-    for arguments in (
+    commands = (
         ("balance",),
         ("check", "--budget", 5),
         ("history", "--json"),
         ("run", "--budget", 5, "--", "sh", "-c", "exit 7"),
-    ):
+    )
+    for arguments in (commands[descriptors % 3], commands[-1]):
         done = creditguard(*arguments, preexec_fn=limit)
         assert done.code in ({7, 69, 126} if arguments[0] == "run" else {0, 69}), (arguments, done.stderr)
         assert "bug" not in done.stderr

@@ -35,7 +35,7 @@ def sandbox():
             text=True,
         )
         started.append(process)
-        return process, "".join(process.stdout.readline() for _ in range(2))
+        return process, "".join(process.stdout.readline() for _ in range(3))
 
     yield start
     for process in started:
@@ -45,9 +45,34 @@ def sandbox():
 
 def test_both_exports_are_printed_and_lead_there(sandbox, creditguard):
     _, lines = sandbox("--credits", 77)
-    exports = dict(re.fullmatch(r"export (\w+)=(.*)", line).groups() for line in lines.splitlines())
-    assert list(exports) == ["CREDITGUARD_BASE_URL", "APIMALL_API_KEY"]
+    *exports, unset = lines.splitlines()
+    exports = dict(re.fullmatch(r"export (\w+)=(.*)", line).groups() for line in exports)
+    assert (list(exports), unset) == (["CREDITGUARD_BASE_URL", "APIMALL_API_KEY"], "unset APIMALL_API_KEY_FILE")
     assert creditguard("balance", env=exports).stdout == "77\n"
+    script = f'eval "$LINES"; {CREDITGUARD} balance'
+    done = subprocess.run(
+        ["sh", "-c", script],
+        env={**os.environ, "LINES": lines, "APIMALL_API_KEY_FILE": "/a/key"},
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout, done.stderr) == ("77\n", "")
+
+
+def test_your_settings_file_is_not_for_the_sandbox(gateway, creditguard, tmp_path):
+    """The one of the project, where it is tried out, is."""
+    user = tmp_path / "config" / "creditguard" / "config.toml"
+    user.parent.mkdir(parents=True)
+    user.write_text("keep = 1000\naccount = 'production'\n")
+    (tmp_path / "creditguard.toml").write_text("[jobs.nightly]\nbudget = 80\n")
+    command = ["check", "--name", "nightly", "--json"]
+    environment = {"XDG_CONFIG_HOME": str(tmp_path / "config")}
+    outside = creditguard(*command, cwd=tmp_path, env=environment)
+    inside = creditguard("sandbox", "--", sys.executable, "-m", "creditguard", *command, cwd=tmp_path, env=environment)
+    assert (outside.code, json.loads(outside.stdout)["keep"]) == (75, 1000)
+    shown = json.loads(inside.stdout)
+    assert (inside.code, shown["budget"], shown["keep"]) == (0, 80, 0)
+    assert shown["account"] != "production"
 
 
 def test_your_own_key_is_neither_shown_nor_asked_for(sandbox):

@@ -49,6 +49,25 @@ def test_as_json_of_one_job(past, creditguard):
     assert (found["budget"], found["reason"]) == (None, "1 run has a sure figure, 5 are needed")
 
 
+def test_a_refusal_and_check_cite_past_runs(past, creditguard, gateway, tmp_path):
+    account = json.loads(creditguard("balance", "--json").stdout)["account"]
+    past.file(*(report("nightly", consumed, account=account) for consumed in range(60, 72)))
+    past.file(*(report("nightly", 500, account="another") for _ in range(9)))
+    usually = "usually 61-70, at most 71 in 12 runs"
+    job = ("--name", "nightly", "--budget")
+    done = creditguard("check", *job, 80)
+    assert (done.code, done.stdout) == (0, f"enough: needs 80 credits, has 120 ({usually})\n")
+    assert json.loads(creditguard("check", *job, 80, "--json").stdout)["usually"] == usually
+    for command in (("check", *job, 500), ("run", *job, 500, "--", "touch", tmp_path / "ran")):
+        done = creditguard(*command)
+        (event,) = done.events
+        assert (done.code, event["event"], event["usually"]) == (75, "creditguard.refused", usually)
+        assert done.messages == [
+            f"creditguard: nightly: needs 500 credits, 120 are free (120 on the account) ({usually})"
+        ]
+    assert json.loads(creditguard("check", "--budget", 80, "--json").stdout)["usually"] is None
+
+
 def test_only_runs_of_the_period_count(dated_past, creditguard):
     dated_past.file(*(report("nightly", 500) for _ in range(5)), days_ago=20)
     dated_past.file(*(report("nightly", 5) for _ in range(5)))

@@ -369,7 +369,7 @@ def test_a_fork_finds_fifty_ledgers_closed(sqlite_world, tmp_path):
             pass
         world.ledger.close()
     assert len(open_files_of(str(tmp_path))) >= 50
-    mine = engine()  # as a thread's frames keep it: else the child closes what it has inherited, and its parent's locks go with that
+    mine = engine()  # kept, as a thread's frames keep it: else the child closes what it has inherited
     assert in_child(lambda: len(open_files_of(str(tmp_path))) or mine is engine())() == 0
     for world in worlds:
         with world.guard() as run:

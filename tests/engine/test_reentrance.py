@@ -5,15 +5,18 @@ from __future__ import annotations
 import asyncio
 import gc
 import random
+import signal
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from queue import SimpleQueue
 
 import pytest
 from attack_world import Pool, in_thread, until
 
-from creditguard import LedgerUnavailable
+from creditguard import LeaseLost, LedgerUnavailable
 from creditguard.engine.engine import engine
+from creditguard.process.background import Clock
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -211,7 +214,10 @@ def test_open_runs_that_are_ended_from_outside_are_left_by_their_own_blocks(sqli
     def work(name):
         with shared as run:
             inside.wait(30)
+            run.check()
             leave.wait(30)
+            with pytest.raises(LeaseLost, match="was closed from outside"):
+                run.check()
         return run.report.outcome
 
     joins = [in_thread(work, name) for name in "ab"]
@@ -221,3 +227,11 @@ def test_open_runs_that_are_ended_from_outside_are_left_by_their_own_blocks(sqli
     leave.set()
     assert [join() for join in joins] == ["cancelled"] * 2
     assert sqlite_world.wrong() is None
+
+
+def test_no_signal_reaches_the_clock():
+    """One that comes when the time to wait is over, after Ctrl-Z and `fg`, makes CPython's queue wait for ever: no lease is renewed."""
+    clock, masks = Clock(), SimpleQueue()
+    clock.start()
+    clock.later(0, lambda: masks.put(signal.pthread_sigmask(signal.SIG_BLOCK, ())))
+    assert {signal.SIGCONT, signal.SIGTSTP, signal.SIGTERM, signal.SIGALRM} <= masks.get(timeout=20)

@@ -31,6 +31,9 @@ def fill(ledger: Ledger, runs: int) -> None:
             ledger.release(f"never-{number}")
     for account in "ab":
         ledger.publish(account, READING)
+        ledger.reserve(
+            Hold(f"waits-{account}", account, 10**6, "job", waits=1000), OWNERS[0], available=10**7, mark=None
+        )
 
 
 def verbs(new: str) -> list[Callable[[Ledger], object]]:

@@ -99,6 +99,102 @@ def test_the_largest_budgets_add_up(ledger: Ledger, owner: Owner) -> None:
     assert ledger.reserve(hold("more", 1), owner, available=13 * largest + 1, mark=None).admitted
 
 
+# The queue of those who wait.
+
+
+def waiting(run: str, amount: int, account: str = "a") -> Hold:
+    return Hold(run, account, amount, "job", waits=30)
+
+
+@pytest.fixture
+def queue(ledger: Ledger, owner: Owner) -> Ledger:
+    """Of 100, 80 are held, and one waits for 60."""
+    for number in range(4):
+        assert ledger.reserve(hold(f"small-{number}", 20), owner, available=100, mark=None).admitted
+    assert ledger.reserve(waiting("big", 60), owner, available=100, mark=None) == Grant(False, held_by_others=80)
+    return ledger
+
+
+def test_what_becomes_free_is_kept_for_who_waits(queue: Ledger, owner: Owner) -> None:
+    new = hold("new", 20)
+    assert queue.reserve(new, owner, available=100, mark=None) == Grant(admitted=False, held_by_others=100)
+    queue.release("small-0")
+    assert queue.reserve(new, owner, available=100, mark=None) == Grant(admitted=False, held_by_others=100)
+    assert queue.reserve(waiting("big", 60), owner, available=100, mark=None) == Grant(False, held_by_others=60)
+    queue.release("small-1")
+    queue.release("small-2")
+    beside = queue.reserve(new, owner, available=100, mark=None)
+    assert beside == Grant(admitted=True, held_by_others=20), "there is room for both"
+    assert queue.reserve(waiting("big", 60), owner, available=100, mark=None) == Grant(True, held_by_others=40)
+    queue.release("small-3")
+    assert queue.reserve(hold("next", 20), owner, available=100, mark=None).admitted, "nobody waits any more"
+
+
+def test_who_waits_is_served_in_the_order_of_coming(queue: Ledger, owner: Owner) -> None:
+    second = waiting("second", 20)
+    assert not queue.reserve(second, owner, available=100, mark=None).admitted
+    queue.release("small-0")
+    queue.release("small-1")
+    assert not queue.reserve(second, owner, available=100, mark=None).admitted
+    assert queue.reserve(waiting("big", 60), owner, available=100, mark=None).admitted
+    queue.release("small-2")
+    assert not queue.reserve(hold("new", 20), owner, available=100, mark=None).admitted
+    assert queue.reserve(second, owner, available=100, mark=None) == Grant(True, held_by_others=80)
+
+
+@pytest.mark.parametrize("how", ["released", "settled", "does not ask any more"])
+def test_a_place_ends(backend: Backend, queue: Ledger, owner: Owner, how: str) -> None:
+    backend.clock.forward(20)
+    assert not queue.reserve(waiting("big", 60), owner, available=100, mark=None).admitted
+    backend.clock.forward(20)
+    new = hold("new", 20)
+    assert not queue.reserve(new, owner, available=100, mark=None).admitted, "it has asked again in time"
+    if how == "released":
+        queue.release("big")
+    elif how == "settled":
+        queue.settle("big", "a", {"job": "job", "outcome": "refused"})
+    else:
+        backend.clock.forward(20)
+    assert queue.reserve(new, owner, available=100, mark=None).admitted
+
+
+def test_who_comes_back_too_late_is_behind_the_others(backend: Backend, queue: Ledger, owner: Owner) -> None:
+    backend.clock.forward(20)
+    assert not queue.reserve(waiting("second", 60), owner, available=100, mark=None).admitted
+    backend.clock.forward(20)
+    assert not queue.reserve(waiting("big", 60), owner, available=100, mark=None).admitted
+    for number in range(4):
+        queue.release(f"small-{number}")
+    assert not queue.reserve(waiting("big", 60), owner, available=100, mark=None).admitted
+    assert queue.reserve(waiting("second", 60), owner, available=100, mark=None).admitted
+
+
+def test_nothing_is_kept_for_who_needs_a_top_up(queue: Ledger, owner: Owner) -> None:
+    assert queue.reserve(hold("less", 5), owner, available=59, mark=Mark(released=30)).admitted is False
+    assert not queue.reserve(waiting("big", 60), owner, available=90, mark=None).admitted
+    assert not queue.reserve(hold("new", 10), owner, available=90, mark=None).admitted
+    queue.release("small-0")
+    queue.release("small-1")
+    assert queue.reserve(hold("one", 10), owner, available=59, mark=None).admitted, "by the reading of who asks"
+    assert not queue.reserve(waiting("big", 60), owner, available=59, mark=None).admitted
+    assert queue.reserve(hold("two", 20), owner, available=100, mark=None).admitted, "by the reading of who waits"
+    assert not queue.reserve(waiting("second", 60), owner, available=100, mark=None).admitted
+    queue.release("small-2")
+    assert not queue.reserve(waiting("big", 60), owner, available=100, mark=None).admitted
+    queue.release("small-3")
+    assert queue.reserve(waiting("big", 60), owner, available=100, mark=None).admitted, "it has kept its place"
+
+
+def test_the_queue_is_for_admissions_alone(queue: Ledger, owner: Owner) -> None:
+    assert queue.extend("small-0", 20, available=100, mark=None).admitted, "a run that is under way goes on"
+    assert queue.reserve(hold("warned", 20), owner, available=None, mark=None).admitted
+    assert queue.reserve(hold("elsewhere", 20, "b"), owner, available=20, mark=None).admitted
+    assert queue.reserve(hold("small-1", 20), owner, available=100, mark=None).admitted, "asked again"
+    queue.release("never")
+    late = queue.reserve(waiting("never", 20), owner, available=100, mark=None)
+    assert late == Grant(admitted=False, held_by_others=120)
+
+
 # The end of a run.
 
 

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from multiprocessing import get_context
 from pathlib import Path
@@ -164,6 +165,7 @@ def test_what_another_thread_does_is_whole_though_this_one_forks(ledger: AnyLedg
             with turn:
                 ledger.release(str(number))
             number += 1
+            time.sleep(0.001)  # else the lock is hardly ever to be had for the other
         return number
 
     def fork() -> int:

@@ -19,17 +19,28 @@ def test_none_turns_the_ledger_off() -> None:
 
 
 def test_opening_touches_nothing(tmp_path: Path) -> None:
-    ledger = open_ledger(f"sqlite:///{tmp_path}/new/ledger.db")
+    ledger = open_ledger(f"sqlite:///{tmp_path}/ledger.db")
     open_ledger("postgresql://nobody@nowhere.invalid/none")
     assert list(tmp_path.iterdir()) == []
     assert ledger.mark("a") == Mark()
-    assert (tmp_path / "new/ledger.db").exists()
+    assert (tmp_path / "ledger.db").exists()
     ledger.close()
+
+
+def test_a_folder_is_made_for_the_default_ledger_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A slip in a path would make a ledger that nobody else looks into."""
+    with pytest.raises(LedgerUnavailable, match=f"there is no folder {tmp_path}/nwe "):
+        open_ledger(f"sqlite:///{tmp_path}/nwe/ledger.db").mark("a")
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    open_ledger(default_url()).mark("a")
+    assert default_path().exists()
 
 
 def test_a_path_is_absolute_with_four_slashes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    (tmp_path / "home").mkdir()
     ledgers = [
         open_ledger(url) for url in ("sqlite:///here.db", "sqlite:///~/home.db", f"sqlite:///{tmp_path}/there.db")
     ]

@@ -19,7 +19,7 @@ import pytest
 from ledger_world import ROOT, Agent, in_balance, in_threads, new_owner
 
 from creditguard.errors import LedgerUnavailable
-from creditguard.ledgers import filelock, sqlite_file
+from creditguard.ledgers import default_path, filelock, sqlite_file
 from creditguard.ledgers import sqlite as module
 from creditguard.ledgers.sqlite import SqliteLedger
 from creditguard.ledgers.sqlite_sql import MIGRATIONS
@@ -71,22 +71,25 @@ def failure(path: Path, **options: Any) -> str:
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077, 0o777])
-def test_everything_is_the_users_alone_whatever_the_umask(tmp_path: Path, umask: int) -> None:
+def test_everything_is_the_users_alone_whatever_the_umask(
+    tmp_path: Path, umask: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     tmp_path.chmod(0o755)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "new"))
     before = os.umask(umask)
     try:
-        with ledger_at(tmp_path / "new/deep/ledger.db") as ledger:
+        with ledger_at(default_path()) as ledger:
             ledger.reserve(hold(), OWNER, available=None, mark=None)
             modes = {str(path.relative_to(tmp_path)): stat.S_IMODE(path.stat().st_mode) for path in tmp_path.rglob("*")}
     finally:
         os.umask(before)
     assert modes == {
         "new": 0o700,
-        "new/deep": 0o700,
-        "new/deep/ledger.db": 0o600,
-        "new/deep/ledger.db-wal": 0o600,
-        "new/deep/ledger.db-shm": 0o600,
-        "new/deep/ledger.db-lock": 0o600,
+        "new/creditguard": 0o700,
+        "new/creditguard/ledger.db": 0o600,
+        "new/creditguard/ledger.db-wal": 0o600,
+        "new/creditguard/ledger.db-shm": 0o600,
+        "new/creditguard/ledger.db-lock": 0o600,
     }
     assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
 

@@ -38,6 +38,8 @@ class Account:
     lagging: bool = False
     holds: dict[str, tuple[Owner, int]] = field(default_factory=dict)
     budgets: dict[str, int] = field(default_factory=dict)
+    queue: dict[str, tuple[int, float]] = field(default_factory=dict)
+    """Who waits, in the order of coming: for how much, and until when the place is kept."""
 
     def mark(self) -> Mark:
         return Mark(self.admitted, self.released, self.started, self.ended, self.lagging)
@@ -49,6 +51,12 @@ class Account:
         _, amount = self.holds.pop(run)
         self.released += amount
         self.ended += 1
+
+    def kept(self, run: str, available: int, now: float) -> int:
+        self.queue = {each: place for each, place in self.queue.items() if place[1] > now}
+        before = [*self.queue]
+        before = before[: before.index(run)] if run in before else before
+        return next((amount for each in before for amount, _ in [self.queue[each]] if 0 < amount <= available), 0)
 
 
 @dataclass
@@ -78,14 +86,21 @@ class Model:
         self.lease_ends[owner.id] = self.now + TTL
 
     def reserve(
-        self, run: str, name: str, amount: int, owner: Owner, available: int | None, mark: Mark | None
+        self, run: str, name: str, amount: int, owner: Owner, available: int | None, mark: Mark | None, waits: int
     ) -> Grant:
         account = self.accounts[name]
         held = account.held(mark)
         if run in account.holds:
             return Grant(admitted=True, held_by_others=held - account.holds[run][1])
-        if run in self.reports or run in self.released or (available is not None and available - held < amount):
+        if run in self.reports or run in self.released:
             return Grant(admitted=False, held_by_others=held)
+        if available is not None:
+            kept = min(account.kept(run, available, self.now), max(available - held, 0))
+            if available - held - kept < amount:
+                if waits:
+                    account.queue[run] = (amount if amount <= available else 0, self.now + waits)
+                return Grant(admitted=False, held_by_others=held + kept)
+        account.queue.pop(run, None)
         self.renew_lease(owner)
         self.lapsed.discard(run)
         account.holds[run] = (owner, amount)
@@ -115,6 +130,8 @@ class Model:
             account.released += amount - to
 
     def end(self, run: str) -> bool:
+        for each in self.accounts.values():
+            each.queue.pop(run, None)
         account = self.account_of(run)
         if account:
             account.free(run)
@@ -162,19 +179,23 @@ class LedgerMachine(RuleBasedStateMachine):
         assert mark == self.model.accounts[account].mark()
         self.marks.append((account, mark))
 
-    @rule(run=RUNS, account=ACCOUNTS, amount=AMOUNTS, owner=OWNERS, available=AVAILABLE, back=st.integers(0, 4))
-    def reserve(self, run: str, account: str, amount: int, owner: int, available: int | None, back: int) -> None:
-        other = self.model.account_of(run)
-        if other and other is not self.model.accounts[account]:
+    @rule(
+        run=RUNS, account=ACCOUNTS, amount=AMOUNTS, owner=OWNERS, available=AVAILABLE, back=st.integers(0, 4),
+        waits=st.sampled_from([0, 30]),
+    )  # fmt: skip
+    def reserve(
+        self, run: str, account: str, amount: int, owner: int, available: int | None, back: int, waits: int
+    ) -> None:
+        if any(run in [*of.holds, *of.queue] for name, of in self.model.accounts.items() if name != account):
             return  # no run changes its account
         mark = self.mark_from(account, back)
         grant = self.ledger.reserve(
-            Hold(self.prefix + run, self.prefix + account, amount, self.prefix, balance=amount * 2),
+            Hold(self.prefix + run, self.prefix + account, amount, self.prefix, balance=amount * 2, waits=waits),
             self.owners[owner],
             available=available,
             mark=mark,
         )
-        assert grant == self.model.reserve(run, account, amount, self.owners[owner], available, mark)
+        assert grant == self.model.reserve(run, account, amount, self.owners[owner], available, mark, waits)
 
     def mark_from(self, account: str, back: int) -> Mark | None:
         marks = [mark for of, mark in self.marks if of == account]

@@ -26,6 +26,7 @@ else:
     _HOME = tempfile.mkdtemp(prefix="prefect-home-")
     os.environ |= {
         "PREFECT_HOME": _HOME,
+        "PREFECT_RESULTS_LOCAL_STORAGE_PATH": f"{_HOME}/storage",  # which in Prefect 3.8 does not follow PREFECT_HOME
         "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
         "DO_NOT_TRACK": "1",
         "PREFECT_LOGGING_TO_API_BATCH_INTERVAL": "0.2",

@@ -70,6 +70,7 @@ def test_a_guarded_flow_logs_reports_and_tells_prefect(api, gateway, guard):
     assert list(artifact["figures"].values())[:4] == ["24", "50", "120", "96"]
     assert artifact["table"]["credits_consumed"] == 24
     assert artifact["table"]["labels.team"] == "catalogue"
+    assert r"| run\_id |" in artifact["data"]  # not as code, where Prefect's page shows the backslash, too
 
     (event,) = api.events(run_id, "creditguard.finished")
     assert event["payload"] == fields
@@ -333,7 +334,7 @@ def test_who_waits_in_vain_is_refused(api, gateway):
 
     state = main(return_state=True)
     assert state.is_failed()
-    assert state.message.endswith("in-vain: needs 500 credits, 120 are free")
+    assert state.message.endswith("in-vain: needs 500 credits, 120 are free (120 on the account)")
     (artifact,) = api.artifacts(flow_run_id(state))
     assert (artifact["table"]["outcome"], artifact["figures"]["short by"]) == ("refused", "380")
 

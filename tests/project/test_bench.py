@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -15,11 +16,14 @@ ROWS = [
     "guard, no ledger",
     "guard + SQLite ledger",
     "guard + PostgreSQL ledger",
+    "guard, no ledger, no network",
+    "guard + SQLite, no network",
     "import creditguard",
     "from creditguard import guard",
     "creditguard check",
     "creditguard check --ledger none",
     "creditguard check, among all of .venv",
+    "creditguard check, with a settings file",
     "1,000 async guards at once, no ledger",
     "1,000 async guards at once, SQLite ledger",
     "100 watched runs, processor time",
@@ -47,8 +51,9 @@ ROWS = [
 ]
 
 
-def bench(*arguments: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, BENCH, *arguments], capture_output=True, text=True, check=False)
+def bench(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    command, environment = [sys.executable, BENCH, *arguments], {**os.environ, **environment}
+    return subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
 
 
 def table(output: str) -> dict[str, list[str]]:
@@ -70,6 +75,7 @@ def test_every_row_runs_and_prints_a_ratio_with_its_noise():
         assert re.fullmatch(r"\d+\.\d\d \(\d+\.\d\d-\d+\.\d\d\)", noise), (name, noise)
         assert met in ({"yes", "NO"} if target else {""}), (name, target, met)
         assert detail, name
+    assert "ms of our own" in found["guard, no ledger"][-1]
     assert re.search(r"targets? missed; \d+ s in all$", done.stdout.strip())
 
 
@@ -77,6 +83,16 @@ def test_rows_can_be_chosen():
     done = bench("--quick", "import")
     assert done.returncode == 0
     assert list(table(done.stdout)) == ["import creditguard", "from creditguard import guard"]
+
+
+def test_what_is_measured_is_this_tree(tmp_path: Path):
+    (tmp_path / "creditguard.py").write_text("raise ImportError('another one, which happens to be installed')")
+    done = bench("--quick", "import", "check", PYTHONPATH=str(tmp_path))
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_help_says_how_to_run_some_of_the_rows():
+    assert 'make bench BENCH_ARGS="--quick guard import"' in bench("--help").stdout
 
 
 def test_a_row_that_does_not_exist_is_refused():

@@ -200,6 +200,7 @@ def test_the_cron_job_runs(credit_gateway, tmp_path, credits_, code, last):
 
 def test_the_demo(tmp_path):
     environment = {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "HOME": str(tmp_path)}
+    environment["DEMO_PAGE"] = str(tmp_path / "folder/demo.html")
     done = subprocess.run(
         ["sh", ROOT / "examples/demo.sh"], env=environment, capture_output=True, text=True, timeout=90
     )
@@ -208,6 +209,7 @@ def test_the_demo(tmp_path):
     assert "exit code 75: short of credits, nothing ran" in done.stdout
     assert "thumbnails: consumed 72 of 80 credits" in done.stderr
     assert "posters: refused, needs 80 credits, 48 are free (48 on the account)" in " ".join(done.stderr.split())
+    assert "1 run of 1 job consumed 72 credits, and 1 was refused." in (tmp_path / "folder/demo.html").read_text()
     assert (
         shutil.which("pgrep") is None
         or not subprocess.run(["pgrep", "-f", f"{tmp_path}.*sandbox"], capture_output=True).stdout

@@ -62,3 +62,8 @@ def test_module_entry_point():
         [sys.executable, "-m", "creditguard", "--version"], capture_output=True, text=True, check=True
     )
     assert done.stdout.startswith("creditguard ")
+
+
+def test_charts_are_loaded_for_the_report_alone_and_then_when_there_is_something_to_draw():
+    parsed = "from creditguard.cli.parser import parse; parse(['report']); import creditguard.cli.report, creditguard.cli.history"
+    assert not loaded_after(parsed) & {"altair", "vl_convert"}

@@ -142,6 +142,7 @@ def test_more_rows_are_shown_on_demand(past, opened):
     past.file(*(report("many", n) for n in range(30)))
     found = opened()
     assert len(column(found, 1)) == 20
+    assert found.locator("#counted").inner_text() == "20 are shown. 30 runs"
     found.locator("#more").click()
     assert len(column(found, 1)) == 30
     assert found.locator("#more").is_hidden()

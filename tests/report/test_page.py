@@ -82,6 +82,12 @@ def test_a_chart_tells_bounds_and_unknown_figures_apart(past, history):
     assert '"why": "needed 80, short by 73"' in json.dumps(data(html)["charts"]["balance"])
 
 
+def test_balances_of_one_instant_are_not_added_up(past, history):
+    past.file(report("a", 40, duration_s=0.0))
+    (area,) = [layer for layer in charts.balance(history()).to_dict()["layer"] if layer["mark"]["type"] == "area"]
+    assert area["encoding"]["y"]["stack"] is False
+
+
 def test_no_run_is_a_page_that_says_so(history):
     html = page.make(history())
     assert "No run ended in this time." in html

@@ -33,6 +33,7 @@ from creditguard.rules.effects import (
     Sleep,
     Sweep,
     TakeMark,
+    Usual,
 )
 from creditguard.rules.settling import Ending
 from creditguard.rules.values import Admission, Balance, Grant, Hold, LiveHold, Mark, Owner, Plan, Reading
@@ -116,17 +117,40 @@ def test_what_fits_is_admitted_and_held():
 
 
 def test_short_with_nobody_else_on_the_account_is_refused_at_once():
-    walk = Walk(flow.enter(PLAN), 1.0, reading(50), denied(0), None, 2.0, None)
-    assert walk.kinds == ["Now", "Read", "Reserve", "Emit", "Now", "Settle"]
+    walk = Walk(flow.enter(PLAN), 1.0, reading(50), denied(0), None, None, 2.0, None)
+    assert walk.kinds == ["Now", "Read", "Reserve", "Usual", "Emit", "Now", "Settle"]
     assert walk.events[0].name == events.REFUSED
     refusal = walk.result.refusal
     assert isinstance(refusal, InsufficientCredits)
     assert (refusal.needs, refusal.has, refusal.shortfall, refusal.run_id) == (80, 50, 30, "run-1")
 
 
+USUALLY = "usually 60-75, at most 79 in 12 runs"
+
+
+def test_a_refusal_cites_what_past_runs_of_the_job_took():
+    walk = Walk(flow.enter(PLAN), 1.0, reading(50), denied(0), USUALLY, None, 2.0, None)
+    assert walk.effects[3] == Usual("acct", "nightly")
+    assert walk.events[0].fields["usually"] == USUALLY
+    assert str(walk.result.refusal) == f"nightly: needs 80 credits, 50 are free (50 on the account) ({USUALLY})"
+
+
+def test_a_refusal_stands_although_past_runs_cannot_be_looked_up():
+    walk = Walk(flow.enter(PLAN), 1.0, reading(50), denied(0), DOWN, None, 2.0, None)
+    assert walk.events[0].fields["usually"] is None
+    assert (walk.result.refusal.has, walk.result.refusal.usually) == (50, None)
+
+
+def test_whoever_asks_gets_it_too_whether_it_fits_or_not():
+    for amount in (120, 50):
+        walk = Walk(flow.ask(PLAN), 1.0, reading(amount), USUALLY, None)
+        assert walk.kinds == ["Now", "Read", "Usual", "Emit"]
+        assert walk.result.usually == USUALLY
+
+
 def test_short_because_of_others_looks_again_before_it_refuses():
-    walk = Walk(flow.enter(PLAN), 1.0, reading(120, BUSY), denied(80), [], reading(120, BUSY), None, 2.0, None)
-    assert walk.kinds == ["Now", "Read", "Reserve", "Sweep", "Read", "Emit", "Now", "Settle"]
+    walk = Walk(flow.enter(PLAN), 1.0, reading(120, BUSY), denied(80), [], reading(120, BUSY), None, None, 2.0, None)
+    assert walk.kinds == ["Now", "Read", "Reserve", "Sweep", "Read", "Usual", "Emit", "Now", "Settle"]
     assert walk.result.refusal.has == 40
     assert walk.result.held_by_others == 80
 
@@ -143,14 +167,16 @@ def test_a_dead_owners_hold_is_dropped_and_the_run_admitted():
 
 
 def test_denied_again_after_looking_again_is_refused():
-    walk = Walk(flow.enter(PLAN), 1.0, reading(120, BUSY), denied(80), [], reading(120), denied(60), None, 2.0, None)
+    walk = Walk(
+        flow.enter(PLAN), 1.0, reading(120, BUSY), denied(80), [], reading(120), denied(60), None, None, 2.0, None
+    )
     assert walk.events[0].name == events.REFUSED
     assert walk.result.refusal.has == 60
 
 
 @pytest.mark.parametrize("failure", [UNREAD, DOWN])
 def test_if_looking_again_fails_the_first_answer_stands(failure):
-    walk = Walk(flow.enter(PLAN), 1.0, reading(120, BUSY), denied(80), [], failure, None, 2.0, None)
+    walk = Walk(flow.enter(PLAN), 1.0, reading(120, BUSY), denied(80), [], failure, None, None, 2.0, None)
     assert walk.events[0].name == events.REFUSED
     assert walk.result.refusal.has == 40
 
@@ -282,14 +308,14 @@ def test_but_not_for_ever():
 
 
 def test_asking_takes_nothing():
-    walk = Walk(flow.ask(PLAN), 1.0, reading(120), None)
-    assert walk.kinds == ["Now", "Read", "Emit"]
+    walk = Walk(flow.ask(PLAN), 1.0, reading(120), None, None)
+    assert walk.kinds == ["Now", "Read", "Usual", "Emit"]
     assert walk.result.shortfall == 0
 
 
 def test_asking_counts_what_others_hold_and_looks_again():
-    walk = Walk(flow.ask(PLAN), 1.0, reading(120, BUSY), [], reading(120, BUSY), None)
-    assert walk.kinds == ["Now", "Read", "Sweep", "Read", "Emit"]
+    walk = Walk(flow.ask(PLAN), 1.0, reading(120, BUSY), [], reading(120, BUSY), None, None)
+    assert walk.kinds == ["Now", "Read", "Sweep", "Read", "Usual", "Emit"]
     assert walk.result.refusal.has == 40
 
 
@@ -534,20 +560,27 @@ def test_a_run_that_is_short_waits_and_holds_the_moment_that_it_fits():
     assert walk.kinds == ["Now", "Read", "Reserve", "Now", "Emit", "Sleep", "Read", "Reserve", "Now", "Emit", "Now"]
     assert [event.name for event in walk.events] == [events.WAITING, events.ADMITTED]
     assert 20.0 <= walk.effects[5].seconds <= 24.0
+    assert [walk.effects[number].hold.waits for number in (2, 7)] == [3 * walk.effects[5].seconds] * 2, "its place"
     assert walk.result.refusal is None
 
 
 def test_it_is_refused_when_the_time_is_up():
     again = [reading(50), denied(0), 61.5]
-    walk = Walk(flow.enter(PATIENT), 1.0, reading(50), denied(0), 1.5, None, None, *again, None, 62.0, None)
+    walk = Walk(flow.enter(PATIENT), 1.0, reading(50), denied(0), 1.5, None, None, *again, None, None, 62.0, None)
     assert [event.name for event in walk.events] == [events.WAITING, events.REFUSED]
     assert walk.result.refusal.has == 50
+
+
+@pytest.mark.parametrize("plan", [PLAN, replace(PATIENT, on_short="warn")])
+def test_only_who_waits_has_a_place(plan):
+    walk = Walk(flow.enter(plan), 1.0, reading(120), granted(), 1.5, None, 2.0, None)
+    assert walk.effects[2].hold.waits == 0
 
 
 def test_a_clock_that_stands_still_does_not_keep_it_waiting():
     attempt = [reading(50), denied(0), 1.0]
     tries = [*attempt, None, None, *attempt, None, *attempt, None, *attempt]
-    walk = Walk(flow.enter(PATIENT), 1.0, *tries, None, 2.0, None)
+    walk = Walk(flow.enter(PATIENT), 1.0, *tries, None, None, 2.0, None)
     assert sum(effect.seconds for effect in walk.effects if isinstance(effect, Sleep)) == 60
     assert walk.result.refusal.has == 50
 
@@ -566,8 +599,8 @@ def test_but_not_for_what_does_not_pass(failure):
 
 
 def test_asking_waits_without_a_hold():
-    walk = Walk(flow.ask(PATIENT), 1.0, reading(50), 1.5, None, None, reading(120), 25.0, None)
-    assert walk.kinds == ["Now", "Read", "Now", "Emit", "Sleep", "Read", "Now", "Emit"]
+    walk = Walk(flow.ask(PATIENT), 1.0, reading(50), 1.5, None, None, reading(120), 25.0, None, None)
+    assert walk.kinds == ["Now", "Read", "Now", "Emit", "Sleep", "Read", "Now", "Usual", "Emit"]
     assert walk.result.refusal is None
 
 
@@ -636,7 +669,7 @@ def test_others_on_the_account_may_explain_it(mark):
 
 
 def test_a_refusal_that_cannot_be_filed_stands_all_the_same():
-    walk = Walk(flow.enter(PLAN), 1.0, reading(50), denied(0), None, 2.0, DOWN)
+    walk = Walk(flow.enter(PLAN), 1.0, reading(50), denied(0), None, None, 2.0, DOWN)
     assert walk.result.refusal.has == 50
 
 

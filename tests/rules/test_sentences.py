@@ -28,6 +28,12 @@ REPORT = RUN | {
     ("name", "fields", "said"),
     [
         (events.ADMITTED, RUN, "nightly: admitted, 80 of 120 credits held"),
+        (events.ADMITTED, RUN | {"held": 80}, "nightly: admitted, 80 of 120 credits held"),
+        (events.ADMITTED, RUN | {"held": 0}, "nightly: admitted, 80 of 120 credits needed, none held"),
+        (
+            events.ADMITTED, RUN | {"held": 0, "held_by_others": 20},
+            "nightly: admitted, 80 of 120 credits needed, none held, 20 by others",
+        ),
         (events.ADMITTED, RUN | {"held_by_others": 20}, "nightly: admitted, 80 of 120 credits held, 20 more by others"),
         (
             events.REFUSED, SHORT,

@@ -5,7 +5,7 @@
 #    source ~/.local/share/bash_completion/creditguard
 # See also: https://github.com/scop/bash-completion/blob/main/doc/configuration.md
 
-_shtab_creditguard_subparsers=(balance check run wait holds history suggest ledger record extend completion sandbox help version)
+_shtab_creditguard_subparsers=(balance check run wait holds history suggest report ledger record extend doctor completion sandbox help version)
 
 _shtab_creditguard_balance_option_strings=(-h --help --json)
 _shtab_creditguard_check_option_strings=(-h --help --budget --name --keep --on-short --on-unreadable --account --ledger --label --short-code -q --quiet --json --systemd)
@@ -14,9 +14,11 @@ _shtab_creditguard_wait_option_strings=(-h --help --budget --name --keep --on-sh
 _shtab_creditguard_holds_option_strings=(-h --help --job --account --ledger --json --csv)
 _shtab_creditguard_history_option_strings=(-h --help --job --name --since --account --ledger --json --by --limit --csv)
 _shtab_creditguard_suggest_option_strings=(-h --help --job --name --since --account --ledger --json)
+_shtab_creditguard_report_option_strings=(-h --help -o --output --job --name --since --account --ledger)
 _shtab_creditguard_ledger_option_strings=(-h --help --ledger)
 _shtab_creditguard_record_option_strings=(-h --help)
 _shtab_creditguard_extend_option_strings=(-h --help -q --quiet)
+_shtab_creditguard_doctor_option_strings=(-h --help --json)
 _shtab_creditguard_completion_option_strings=(-h --help)
 _shtab_creditguard_sandbox_option_strings=(-h --help --port --credits)
 _shtab_creditguard_help_option_strings=(-h --help)
@@ -25,6 +27,8 @@ _shtab_creditguard_option_strings=(-h --help -V --version)
 
 _shtab_creditguard_run_pos_0_COMPGEN=''
 _shtab_creditguard_run___report_file_COMPGEN=_shtab_compgen_files
+_shtab_creditguard_report__o_COMPGEN=_shtab_compgen_files
+_shtab_creditguard_report___output_COMPGEN=_shtab_compgen_files
 _shtab_creditguard_sandbox_pos_0_COMPGEN=''
 
 _shtab_creditguard_check___on_short_choices=(abort warn)
@@ -38,8 +42,8 @@ _shtab_creditguard_holds_pos_0_choices=(list release)
 _shtab_creditguard_history___by_choices=(job day)
 _shtab_creditguard_ledger_pos_0_choices=(init)
 _shtab_creditguard_completion_pos_0_choices=(bash zsh fish man)
-_shtab_creditguard_help_pos_0_choices=(balance check run wait holds history suggest ledger record extend completion sandbox help version)
-_shtab_creditguard_pos_0_choices=(balance check run wait holds history suggest ledger record extend completion sandbox help version)
+_shtab_creditguard_help_pos_0_choices=(balance check run wait holds history suggest report ledger record extend doctor completion sandbox help version)
+_shtab_creditguard_pos_0_choices=(balance check run wait holds history suggest report ledger record extend doctor completion sandbox help version)
 
 _shtab_creditguard_balance__h_nargs=0
 _shtab_creditguard_balance___help_nargs=0
@@ -71,6 +75,8 @@ _shtab_creditguard_history___csv_nargs=0
 _shtab_creditguard_suggest__h_nargs=0
 _shtab_creditguard_suggest___help_nargs=0
 _shtab_creditguard_suggest___json_nargs=0
+_shtab_creditguard_report__h_nargs=0
+_shtab_creditguard_report___help_nargs=0
 _shtab_creditguard_ledger__h_nargs=0
 _shtab_creditguard_ledger___help_nargs=0
 _shtab_creditguard_record__h_nargs=0
@@ -79,6 +85,9 @@ _shtab_creditguard_extend__h_nargs=0
 _shtab_creditguard_extend___help_nargs=0
 _shtab_creditguard_extend__q_nargs=0
 _shtab_creditguard_extend___quiet_nargs=0
+_shtab_creditguard_doctor__h_nargs=0
+_shtab_creditguard_doctor___help_nargs=0
+_shtab_creditguard_doctor___json_nargs=0
 _shtab_creditguard_completion__h_nargs=0
 _shtab_creditguard_completion___help_nargs=0
 _shtab_creditguard_sandbox_pos_0_nargs=...

@@ -50,8 +50,8 @@ function _shtab_creditguard_using
   test "$_shtab_creditguard_cmdpath" = "$argv"
 end
 
-set -g _shtab_creditguard_commands balance check run wait holds history suggest ledger record extend completion sandbox help version
-set -g _shtab_creditguard_opts_with_value --account --budget --by --credits --interval --job --keep --kill-after --label --ledger --limit --name --on-overrun --on-short --on-unreadable --port --report-file --settle --short-code --since --stop-below --threshold --timeout --wait --watch
+set -g _shtab_creditguard_commands balance check run wait holds history suggest report ledger record extend doctor completion sandbox help version
+set -g _shtab_creditguard_opts_with_value --account --budget --by --credits --interval --job --keep --kill-after --label --ledger --limit --name --on-overrun --on-short --on-unreadable --output --port --report-file --settle --short-code --since --stop-below --threshold --timeout --wait --watch -o
 
 complete -c creditguard -e
 complete -c creditguard -f
@@ -136,6 +136,13 @@ complete -c creditguard -n '_shtab_creditguard_using suggest' -l since -x -d 'si
 complete -c creditguard -n '_shtab_creditguard_using suggest' -l account -x -d 'of this account only'
 complete -c creditguard -n '_shtab_creditguard_using suggest' -l ledger -x -d 'default: CREDITGUARD_LEDGER, or the one in your state directory'
 complete -c creditguard -n '_shtab_creditguard_using suggest' -l json -d 'as a JSON array'
+complete -c creditguard -n '_shtab_creditguard_using; and test $_shtab_creditguard_npos -eq 0' -a report -d 'Make a page, or a picture, that shows where the credits went.'
+complete -c creditguard -n '_shtab_creditguard_using report' -s h -l help -d 'show this help message and exit'
+complete -c creditguard -n '_shtab_creditguard_using report' -s o -l output -xka "(__fish_complete_path (commandline -ct))" -d 'a page (.html) or a picture (.png, .svg); '"'"'-'"'"': the page, to stdout (default: report.html)'
+complete -c creditguard -n '_shtab_creditguard_using report' -l job -l name -x -d 'of this job only'
+complete -c creditguard -n '_shtab_creditguard_using report' -l since -x -d 'since so long ago (12h, 7d), or since a date (default: 30d)'
+complete -c creditguard -n '_shtab_creditguard_using report' -l account -x -d 'of this account only'
+complete -c creditguard -n '_shtab_creditguard_using report' -l ledger -x -d 'default: CREDITGUARD_LEDGER, or the one in your state directory'
 complete -c creditguard -n '_shtab_creditguard_using; and test $_shtab_creditguard_npos -eq 0' -a ledger -d 'Make the tables of a shared ledger.'
 complete -c creditguard -n '_shtab_creditguard_using ledger' -s h -l help -d 'show this help message and exit'
 complete -c creditguard -n '_shtab_creditguard_using ledger' -l ledger -x -d 'default: CREDITGUARD_LEDGER'
@@ -145,6 +152,9 @@ complete -c creditguard -n '_shtab_creditguard_using record' -s h -l help -d 'sh
 complete -c creditguard -n '_shtab_creditguard_using; and test $_shtab_creditguard_npos -eq 0' -a extend -d 'Inside of run: ask for more credits than the budget.'
 complete -c creditguard -n '_shtab_creditguard_using extend' -s h -l help -d 'show this help message and exit'
 complete -c creditguard -n '_shtab_creditguard_using extend' -s q -l quiet -d 'log warnings and errors only'
+complete -c creditguard -n '_shtab_creditguard_using; and test $_shtab_creditguard_npos -eq 0' -a doctor -d 'Show each setting and where it came from, and whether all that a run needs is there.'
+complete -c creditguard -n '_shtab_creditguard_using doctor' -s h -l help -d 'show this help message and exit'
+complete -c creditguard -n '_shtab_creditguard_using doctor' -l json -d 'as a JSON object'
 complete -c creditguard -n '_shtab_creditguard_using; and test $_shtab_creditguard_npos -eq 0' -a completion -d 'Print a completion script for a shell, or the man page.'
 complete -c creditguard -n '_shtab_creditguard_using completion' -s h -l help -d 'show this help message and exit'
 complete -c creditguard -n '_shtab_creditguard_using completion; and test $_shtab_creditguard_npos -eq 0' -ka "bash zsh fish man" -d 'a shell, or man for the manual'
@@ -154,7 +164,7 @@ complete -c creditguard -n '_shtab_creditguard_using sandbox' -l port -x -d 'def
 complete -c creditguard -n '_shtab_creditguard_using sandbox' -l credits -x -d 'default: 120'
 complete -c creditguard -n '_shtab_creditguard_using; and test $_shtab_creditguard_npos -eq 0' -a help -d 'Show this help, or that of a command.'
 complete -c creditguard -n '_shtab_creditguard_using help' -s h -l help -d 'show this help message and exit'
-complete -c creditguard -n '_shtab_creditguard_using help; and test $_shtab_creditguard_npos -eq 0' -ka "balance check run wait holds history suggest ledger record extend completion sandbox help version" -d 'of this command'
+complete -c creditguard -n '_shtab_creditguard_using help; and test $_shtab_creditguard_npos -eq 0' -ka "balance check run wait holds history suggest report ledger record extend doctor completion sandbox help version" -d 'of this command'
 complete -c creditguard -n '_shtab_creditguard_using; and test $_shtab_creditguard_npos -eq 0' -a version -d 'Show the version.'
 complete -c creditguard -n '_shtab_creditguard_using version' -s h -l help -d 'show this help message and exit'
 
