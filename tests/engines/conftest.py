@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -27,6 +28,12 @@ if find_spec("celery") is None:
     collect_ignore_glob = ["*"]
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.timeout(300))  # an engine takes its time on a busy machine
+
+
 class Recipes:
     """A folder with the page's files, a gateway with 120 credits, and the ledger that the guards use."""
 
@@ -34,6 +41,7 @@ class Recipes:
         self.folder = folder
         self.gateway = gateway
         self.ledger = open_ledger(os.environ["CREDITGUARD_LEDGER"])
+        self.started: list[subprocess.Popen[str]] = []
         self.environment = {
             **os.environ,
             "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
@@ -46,9 +54,19 @@ class Recipes:
     def start(self, *command: str) -> subprocess.Popen[str]:
         """A process group of its own, whose output is in the file `output`."""
         with (self.folder / "output").open("a") as output:
-            return subprocess.Popen(
+            process = subprocess.Popen(
                 command, cwd=self.folder, env=self.environment, stdout=output, stderr=output, text=True, start_new_session=True
             )  # fmt: skip
+        self.started.append(process)
+        return process
+
+    def close(self) -> None:
+        """Leave nothing behind, whatever the test came to."""
+        for process in self.started:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+        self.ledger.close()
 
     @property
     def output(self) -> str:
@@ -93,7 +111,7 @@ class Recipes:
 def recipes(tmp_path: Path, credit_gateway: Gateway) -> Iterator[Recipes]:
     recipes = Recipes(tmp_path, credit_gateway)
     yield recipes
-    recipes.ledger.close()
+    recipes.close()
 
 
 @pytest.fixture
