@@ -81,7 +81,7 @@ import atexit, sys; atexit.register(lambda: structlog.is_configured() and print(
 
 
 @pytest.mark.parametrize(
-    ("style", "first"), [("none", ""), ("console", "[info     ] "), ("json", '{"event": "creditguard.admitted"')]
+    ("style", "first"), [("none", ""), ("console", "[info   ] "), ("json", '{"event": "creditguard.admitted"')]
 )
 def test_the_host_says_how_they_look(gateway, monkeypatch, style, first):
     monkeypatch.setenv("CREDITGUARD_LOG_FORMAT", style)
