@@ -121,7 +121,8 @@ def inherited_environment() -> dict[str, str]:
 class Child:
     """One command. While the context is open, signals are the command's: none of them ends or interrupts us.
 
-    For the main thread, except `stop` and `on_vanishing`. `while_stopped` is entered when we stop with the command.
+    For the main thread, except `stop` and `on_vanishing`. `while_stopped` is entered when we stop with the command;
+    `when_killed` is what the guardian does, as a line of shell, should we be killed.
     """
 
     def __init__(
@@ -129,10 +130,11 @@ class Child:
         *,
         kill_after: float | None = None,
         while_stopped: Callable[[], AbstractContextManager[None]] = nullcontext,
+        when_killed: str = ":",
     ) -> None:
         self._kill_after = kill_after
         self._while_stopped = while_stopped
-        self._will: str | None = None
+        self._when_killed = self._will = when_killed
         self._pid: int | None = None
         self._guardian: Guardian | None = None
         self._group = 0
@@ -190,10 +192,10 @@ class Child:
         return self._group
 
     def on_vanishing(self, shell_command: str) -> None:
-        """What the guardian does should we be killed, instead of what was said before. From any thread."""
-        self._will = shell_command
+        """What else the guardian does should we be killed, instead of what was said here before. From any thread."""
+        self._will = f"{shell_command}; {self._when_killed}"
         if self._guardian:
-            self._guardian.will(shell_command)
+            self._guardian.will(self._will)
 
     def run(self, argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> Ended:
         """Run the command to its end: it is reaped, and the terminal is ours again. Once for each object.
@@ -231,8 +233,7 @@ class Child:
     def _start(self, argv: Sequence[str], env: Mapping[str, str]) -> None:
         self._guardian = Guardian()
         self._group = self._guardian.group
-        if self._will:
-            self._guardian.will(self._will)
+        self._guardian.will(self._will)
         to_default = list(_TO_DEFAULT)
         self._terminal = Terminal.controlling()
         if self._terminal:

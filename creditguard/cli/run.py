@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
+from shlex import quote
 from types import FrameType
 
 from creditguard import settings
@@ -132,7 +133,11 @@ def _command(options: argparse.Namespace, guarded: Run, ends: list[child.Ended])
     if record_file.path:
         environment[VARIABLE] = str(record_file.path)
     with ExitStack() as stack:
-        command = child.Child(kill_after=options.kill_after, while_stopped=SCREEN.left_alone)
+        command = child.Child(
+            kill_after=options.kill_after,
+            while_stopped=SCREEN.left_alone,
+            when_killed=f"rm -f {quote(str(record_file.path))}" if record_file.path else ":",
+        )
         try:
             stack.enter_context(command)
         except OSError as error:

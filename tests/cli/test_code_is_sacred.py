@@ -345,3 +345,18 @@ def test_no_signal_after_the_command_replaces_its_code(gateway, tmp_path, instan
     report = json.loads(path.read_text())
     assert (report["exit_code"], report["stage"]) == (7, "command")
     assert open_ledger(os.environ["CREDITGUARD_LEDGER"]).holds() == []
+
+
+def test_killed_by_sigkill_it_leaves_no_record_file(gateway, tmp_path):
+    folder = tmp_path / "it's"
+    folder.mkdir()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "creditguard", "run", "-q", "--budget", "5", "--", "sh", "-c", "echo ready; sleep 60"],
+        env={**os.environ, "TMPDIR": str(folder)},
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout.readline() == b"ready\n"
+    assert [path.suffix for path in folder.iterdir()] == [".record"]
+    process.kill()
+    process.communicate(timeout=20)  # until CMD, too, is gone
+    assert list(folder.iterdir()) == []

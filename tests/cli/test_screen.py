@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import shutil
@@ -199,10 +200,12 @@ def test_a_command_that_resets_the_terminal(window, harm):
 
 
 def test_killed_by_sigkill_the_terminal_is_as_it_was(window):
-    terminal = window("echo ready; sleep 60")
-    terminal.shows("ready")
+    command = [*CREDITGUARD, "run", "--budget", "80", "--name", "job", "--watch", "0.1s", "--progress", "--"]
+    script = f"{shlex.join(command)} sh -c 'echo I am $PPID; sleep 60'; sleep 60"
+    terminal = window("", session=["sh", "-c", script])
+    terminal.shows("I am")
     terminal.shows(ROW)
-    terminal.process.send_signal(signal.SIGKILL)
+    os.kill(int(re.search(r"I am (\d+)", terminal.text)[1]), signal.SIGKILL)
     terminal.until(lambda: is_as_it_was(terminal) and "spent" not in terminal.text, "as it was")
 
 
