@@ -26,7 +26,7 @@ from creditguard.engine.waiting import NoAnswerError, Ticket
 from creditguard.errors import CreditGuardError, LeaseLost, LedgerError, LedgerUnavailable
 from creditguard.rules import events
 from creditguard.rules.amounts import EXACT, ZERO, whole
-from creditguard.rules.effects import CutShort, Release
+from creditguard.rules.effects import CutShort, Release, SetLagging
 from creditguard.rules.flow import ask, enter, extend, leave
 from creditguard.rules.report import Report, make_report, refused
 from creditguard.rules.settling import Ending, Exit
@@ -271,10 +271,20 @@ class Lifecycle:
         """Seconds between two readings of the watch."""
         return max(self.plan.watch, self.plan.min_interval, _MOMENT)
 
+    def about_to_look(self) -> None:
+        """A reading of the watch begins."""
+        self.meter.about_to_look()
+
     def observe(self, balance: Balance, mark: Mark | None, at: float) -> None:
         """Take in a reading of the watch."""
-        if not self.over:
-            self.act(self.meter.observe(balance.amount, mark, at))
+        if self.over:
+            return
+        self.act(self.meter.observe(balance.amount, mark, at))
+        behind = self.meter.lags() if self.plan.shrink and mark and not mark.lagging else None
+        if behind:
+            self._emit(events.lagging(self.admission, *behind, lagging=True))
+            with suppress(LedgerError):  # the next reading will show it again
+                self.parts.leases.ask(SetLagging(self.plan.account, lagging=True), lambda _, __: None)
 
     def record(self, used: Decimal) -> None:
         """The job says that it used so much: what it is worth an event for, and its hold shrinks."""

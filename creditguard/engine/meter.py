@@ -41,6 +41,7 @@ class Meter:
         self._said: dict[object, object] = {}
         self._overlaps: int | None = None
         self._admission: Admission | None = None
+        self._recorded_before = ZERO
         self.trend: Trend | None = None
 
     @property
@@ -78,6 +79,19 @@ class Meter:
         if not self.plan.watch and (self.recorded or ZERO) <= self.plan.budget:
             return _NOTHING
         return self._findings()
+
+    def about_to_look(self) -> None:
+        """A balance is about to be read: what has been recorded by now should be in it."""
+        self._recorded_before = self.recorded or ZERO
+
+    def lags(self) -> tuple[Decimal, Decimal] | None:
+        """What the account has lost by the latest reading, and what had been recorded before that, if this is more and nobody else was
+        on the account to explain it, nor a rise."""
+        before, trend = self._admission and self._admission.balance, self.trend
+        if not before or trend is None or trend.rose or self._overlaps != 0:
+            return None
+        lost = whole(EXACT.subtract(before.amount, trend.last))
+        return (lost, self._recorded_before) if lost < self._recorded_before else None
 
     def observe(self, amount: Decimal, mark: Mark | None, at: float) -> Findings:
         """A balance was read, and then the ledger marked, at `at` (monotonic seconds)."""

@@ -29,6 +29,10 @@ class Watched(Protocol):
         """Seconds between readings."""
         ...
 
+    def about_to_look(self) -> object:
+        """A reading begins. Called in a service thread."""
+        ...
+
     def observe(self, balance: Balance, mark: Mark | None, at: float) -> object:
         """Take in a reading, with the mark that was taken after it. Called in a service thread."""
         ...
@@ -69,6 +73,8 @@ class Watch:
         self._look_in(
             readings.timeout + _NEXT
         )  # should this look hang; a reading that comes back asks for an earlier one
+        for run in list(self._runs.values()):
+            run.about_to_look()
         try:
             balance = readings.glance(readings.timeout if ttl is None else ttl / 6)
             mark = readings.leases.mark(readings.account, partial(self._show, balance))

@@ -6,11 +6,15 @@ import asyncio
 import os
 import threading
 import time
+from datetime import datetime, timezone
+from decimal import Decimal
 
 import pytest
 
 from creditguard import ConfigurationError, InsufficientCredits, guard
+from creditguard.engine.meter import Meter
 from creditguard.ledgers import open_ledger
+from creditguard.rules.values import Admission, Balance, Mark, Plan
 
 pytestmark = pytest.mark.usefixtures("gateway")
 
@@ -92,6 +96,45 @@ def test_an_account_that_lags_is_found_out_and_protects_itself(gateway, events):
         gateway.drain(10)
         run.record(10)
         assert until(lambda: held("fourth") == 20)
+
+
+def test_the_watch_finds_it_out_while_the_job_runs(gateway, events):
+    gateway.lag(500)
+    with guard("first", budget=50, watch=0.05, min_interval=0.05) as run:
+        gateway.drain(40)
+        run.record(10)
+        assert until(lambda: "lagging" in events.names)
+        run.record(30)
+        assert not until(lambda: held("first") != 40, 1.2), "from then on nothing shrinks"
+    assert events.names.count("lagging") == 1
+
+
+MARK = Mark(started=1)
+
+
+def meter_at(balance, rises_to=None, after=MARK):
+    """A run that records 30 before a reading begins, and 20 more before it ends; 100 were on the account at its admission."""
+    plan = Plan("run", "job", "pool", "source", Decimal(80), watch=1.0)
+    meter = Meter(plan)
+    meter.begin(Admission(plan, 0.0, Balance(Decimal(100), "credits", datetime.now(timezone.utc)), Mark()))
+    meter.record(Decimal(30))
+    if rises_to:
+        meter.observe(Decimal(balance), after, 1.0)
+    meter.about_to_look()
+    meter.record(Decimal(20))
+    meter.observe(Decimal(rises_to or balance), after, 2.0)
+    return meter
+
+
+def test_what_is_recorded_while_the_watch_reads_need_not_be_in_the_balance():
+    assert meter_at(70).lags() is None
+    assert meter_at(71).lags() == (29, 30)
+
+
+def test_a_top_up_or_another_run_explains_a_balance_that_has_not_fallen():
+    assert meter_at(60, rises_to=90).lags() is None
+    assert meter_at(71, after=Mark(started=2)).lags() is None
+    assert meter_at(71, after=None).lags() is None
 
 
 def test_an_extension_is_admitted_or_refused_and_then_nothing_has_changed(gateway, events):
