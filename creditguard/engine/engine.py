@@ -13,7 +13,6 @@ import sys
 from collections import deque
 from collections.abc import Callable, Hashable
 from functools import partial
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING
 
 from creditguard.engine.emitter import Emitter
@@ -21,7 +20,7 @@ from creditguard.engine.leases import Leases
 from creditguard.engine.readings import Readings
 from creditguard.engine.service import Call, Service
 from creditguard.engine.watch import Watch
-from creditguard.process.background import Clock, seconds
+from creditguard.process.background import Clock, Wake, seconds
 from creditguard.rules.ports import BalanceSource, Ledger
 
 if TYPE_CHECKING:
@@ -109,26 +108,26 @@ class Engine:
         while seconds() < ends and (
             self.runs or not self.emitter.idle() or any(each.owes for each in self._leases.values())
         ):
-            _pause(0.005)
+            Wake().wait(0.005)
         self.release_connections(max(ends - seconds(), 0.1))
 
     def release_connections(self, within: float) -> list[Call]:
         """Close the ledgers' connections between two verbs, and have verbs wait until each of the calls that are returned has been
         made, or for some seconds. A ledger that cannot be had within so many seconds is passed over."""
         taken: list[Call] = []
-        done: SimpleQueue[None] = SimpleQueue()
+        done = Wake()
         self.service.put(partial(self._take_desks, seconds() + within, taken, done))
-        _pause(within, done)
+        done.wait(within)
         return taken
 
-    def _take_desks(self, ends: float, taken: list[Call], done: SimpleQueue[None]) -> None:
+    def _take_desks(self, ends: float, taken: list[Call], done: Wake) -> None:
         for leases in list(self._leases.values()):
             if leases.opened and not leases.desk.hangs(10) and leases.desk.take(ends - seconds()):
                 leave = partial(_once, [leases.desk.leave])
                 taken.append(leave)
                 self.clock.later(_LONGEST_FORK, leave)  # whoever asked may have been interrupted
                 leases.close()
-        done.put(None)
+        done.give()
 
 
 def _once(calls: list[Call]) -> None:
@@ -137,13 +136,6 @@ def _once(calls: list[Call]) -> None:
     except IndexError:
         return
     call()
-
-
-def _pause(duration: float, wakes: SimpleQueue[None] | None = None) -> None:
-    try:
-        (wakes or SimpleQueue[None]()).get(timeout=duration)
-    except Empty:
-        pass
 
 
 _engines: dict[int, Engine] = {}

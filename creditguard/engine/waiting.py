@@ -11,12 +11,11 @@ from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
-from queue import Empty, SimpleQueue
 from typing import Any, Generic, Protocol, TypeVar, cast
 from weakref import WeakKeyDictionary, ref
 
 from creditguard.engine.service import Call, Service
-from creditguard.process.background import seconds
+from creditguard.process.background import Wake, seconds
 
 T = TypeVar("T")
 
@@ -119,16 +118,9 @@ class _Steps:
 
 class _ThreadWaiter:
     def __init__(self) -> None:
-        self._wakes: SimpleQueue[None] = SimpleQueue()
-
-    def wake(self) -> None:
-        self._wakes.put(None)
-
-    def wait(self, at_most: float) -> None:
-        try:
-            self._wakes.get(timeout=at_most)
-        except Empty:
-            pass
+        given = Wake()
+        self.wake = given.give
+        self.wait = given.wait
 
 
 class _Loop:

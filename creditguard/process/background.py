@@ -26,6 +26,26 @@ def seconds() -> float:
     return clock_gettime(CLOCK_MONOTONIC)
 
 
+class Wake:
+    """What one thread waits for and others give. Not SimpleQueue.get(timeout): CPython's waits for ever when a signal interrupts it
+    after its time."""
+
+    def __init__(self) -> None:
+        self._lock = _thread.allocate_lock()
+        self._lock.acquire()
+
+    def give(self) -> None:
+        """Wake who waits, or who comes to wait. Safe in finalizers and signal handlers."""
+        try:
+            self._lock.release()
+        except RuntimeError:
+            pass  # it has been given
+
+    def wait(self, at_most: float) -> None:
+        """Wait for it, for so many seconds at most."""
+        self._lock.acquire(timeout=max(at_most, 0.0))
+
+
 class Clock:
     """Calls to be made later."""
 

@@ -16,6 +16,7 @@ from attack_world import Pool, in_thread, until
 
 from creditguard import LeaseLost, LedgerUnavailable
 from creditguard.engine.engine import engine
+from creditguard.engine.waiting import Ticket
 from creditguard.process.background import Clock
 
 pytestmark = pytest.mark.timeout(300)
@@ -235,3 +236,18 @@ def test_no_signal_reaches_the_clock():
     clock.start()
     clock.later(0, lambda: masks.put(signal.pthread_sigmask(signal.SIG_BLOCK, ())))
     assert {signal.SIGCONT, signal.SIGTSTP, signal.SIGTERM, signal.SIGALRM} <= masks.get(timeout=20)
+
+
+def test_a_signal_handler_that_outlasts_the_wait_does_not_make_it_endless():
+    """As every signal does that comes when the time is over: after Ctrl-Z and `fg`, for one."""
+    before = signal.signal(signal.SIGALRM, lambda *_: threading.Event().wait(0.3))
+    rescued = threading.Timer(10, lambda: (late.append(True), ticket.finish()))
+    late, ticket = [], Ticket()
+    try:
+        rescued.start()
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        ticket.wait(0.1)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+        rescued.cancel()
+    assert not late
