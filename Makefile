@@ -133,7 +133,7 @@ $(MATRIX:=/.installed): .venv-airflow-%/.installed: $(VENV)/.package
 
 test-airflow-matrix: $(MATRIX:=/.installed) ## The same on each Airflow that is supported, with the providers of its time
 	@for each in $(MATRIX); do \
-		echo $$each; timeout -k 10 900 $$each/bin/python -m pytest $(AIRFLOW_ARGS) $(TEST_ARGS) || exit 1; \
+		echo $$each; timeout -k 10 1800 $$each/bin/python -m pytest $(AIRFLOW_ARGS) $(TEST_ARGS) || exit 1; \
 	done
 
 .venv-docs/.installed: $(VENV)/.package
