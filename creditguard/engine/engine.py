@@ -13,12 +13,13 @@ import sys
 from collections import deque
 from collections.abc import Callable, Hashable
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from creditguard.engine.emitter import Emitter
 from creditguard.engine.leases import Leases
 from creditguard.engine.readings import Readings
 from creditguard.engine.service import Call, Service
+from creditguard.engine.waiting import Ticket
 from creditguard.engine.watch import Watch
 from creditguard.process.background import Clock, Wake, seconds
 from creditguard.rules.ports import BalanceSource, Ledger
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
 _PATIENCE_AT_EXIT = 5.0
 _PATIENCE_TO_FORK = 2.0
 _LONGEST_FORK = 6.0
+_LONGEST_IMPORT = 60.0
+
+T = TypeVar("T")
 
 
 class Engine:
@@ -47,6 +51,8 @@ class Engine:
         """Readings that start when one that is under way comes back."""
         self.without_default_ledger: bool = False
         """The default ledger cannot be used here (no home, a read-only container): it is done without."""
+        self.warm: set[str] = set()
+        """The kinds of ledger for which all that guards import late has been imported."""
         self._leases: dict[Hashable, Leases] = {}
         self._readings: dict[Hashable, Readings] = {}
         self._watches: dict[Readings, Watch] = {}
@@ -55,6 +61,19 @@ class Engine:
         """Start the threads, unless they run. Raises RuntimeError when the system has none to give: then try again later."""
         self.clock.start()
         self.service.start()
+
+    def elsewhere(self, work: Callable[[], T]) -> T:
+        """Do in a service thread what imports modules: a signal handler in this thread would find half of a module otherwise."""
+        try:
+            self.start()
+        except RuntimeError:
+            return work()  # whoever is admitted needs a thread, and will say that there is none
+        if self.cannot_be_waited_for():
+            return work()
+        ticket: Ticket[T] = Ticket()
+        self.service.put(partial(_answer, work, ticket))
+        ticket.wait(_LONGEST_IMPORT)
+        return ticket.outcome()
 
     def cannot_be_waited_for(self) -> bool:
         """Whether this is a finalizer that runs in one of the engine's own threads, which must not wait for another, or when
@@ -128,6 +147,14 @@ class Engine:
                 self.clock.later(_LONGEST_FORK, leave)  # whoever asked may have been interrupted
                 leases.close()
         done.give()
+
+
+def _answer(work: Callable[[], T], ticket: Ticket[T]) -> None:
+    try:
+        ticket.deliver(work())
+    except BaseException as error:
+        ticket.deliver(None, error)
+    ticket.finish()
 
 
 def _once(calls: list[Call]) -> None:

@@ -119,10 +119,10 @@ class guard:  # noqa: N801 - read at its place of use: `with guard(...)`, `@guar
             raise host.refused(error).with_traceback(None) from None
 
     def _run_in(self, host: hosts.Host, name: str | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Run:
-        settings, process = _settings.current(), engine()
-        laid = self._laid
-        if laid is None or not laid.holds_for(settings, process):
-            laid = self._laid = _Laid(settings, process, self._options)
+        process, ledger = engine(), self._options.ledger
+        kind = ledger.partition(":")[0] if isinstance(ledger, str) else ""
+        settings, laid = self._lay() if kind in process.warm else process.elsewhere(self._lay)
+        process.warm.add(kind)
         job = self._name or name or host.job or "unnamed"
         plan = replace(
             laid.plan,
@@ -133,6 +133,13 @@ class guard:  # noqa: N801 - read at its place of use: `with guard(...)`, `@guar
         )
         parts = laid.parts if host is hosts.PLAIN else replace(laid.parts, sink=host.sink(laid.parts.sink))
         return Run(plan, parts, process, host)
+
+    def _lay(self) -> tuple[CurrentSettings, _Laid]:
+        settings, process = _settings.current(), engine()
+        laid = self._laid
+        if laid is None or not laid.holds_for(settings, process):
+            laid = self._laid = _Laid(settings, process, self._options)
+        return settings, laid
 
     def ask(self) -> Admission:
         """The pre-flight question alone, holds of others included; takes no hold. `refusal` says why a run would not start."""

@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import module_from_spec, spec_from_file_location
+from itertools import count
 from pathlib import Path
 
 import psycopg
@@ -77,14 +78,18 @@ def creditguard(request: pytest.FixtureRequest) -> Callable[..., Done]:
     return run
 
 
+_databases = count()
+
+
 @pytest.fixture(params=["sqlite", "postgres"])
 def past(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, gateway: Gateway) -> Past:
     """A ledger of past runs, which is the one in force."""
     url = f"sqlite:///{tmp_path}/past.db"
     if request.param == "postgres":
-        url = request.getfixturevalue("postgres").url
-        with psycopg.connect(url, autocommit=True) as connection:
-            connection.execute("DROP SCHEMA IF EXISTS creditguard CASCADE")
+        server, name = request.getfixturevalue("postgres").url, f"past_{next(_databases)}"
+        with psycopg.connect(server, autocommit=True) as connection:
+            connection.execute(f"CREATE DATABASE {name}")
+        url = server.replace("/postgres?", f"/{name}?")
     monkeypatch.setenv("CREDITGUARD_LEDGER", url)
     return Past(url)
 

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import random
 import signal
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 from attack_world import until
-
-from creditguard.engine.engine import engine
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -158,4 +160,36 @@ def test_a_guard_inside_of_a_signal_handler_while_its_thread_waits_in_the_engine
         signal.signal(signal.SIGALRM, before)
     assert entered == ["succeeded"] * 30
     assert world.wrong() is None
-    assert not engine().runs
+
+
+COLD = """
+import signal, sys, time
+from creditguard import guard
+sys.path.append({here!r})
+from attack_world import World
+world, entered = World("sqlite:///{ledger}"), []
+
+def handler(*_):
+    with world.guard("handler") as run:
+        pass
+    entered.append(run.report.outcome)
+
+signal.signal(signal.SIGALRM, handler)
+signal.setitimer(signal.ITIMER_REAL, {after})
+with world.guard():
+    pass
+while not entered:
+    time.sleep(0.01)
+assert entered == ["succeeded"] and world.wrong() is None
+"""
+
+
+def test_a_guard_inside_of_a_signal_handler_while_the_first_guard_imports_what_it_needs(tmp_path):
+    """It would find half of a module, were it imported in the thread that the handler runs in."""
+    for number in range(12):
+        script = COLD.format(here=str(Path(__file__).parent), ledger=tmp_path / "l.db", after=0.001 + 0.015 * number)
+        environment = {**os.environ, "CREDITGUARD_TIMEOUT": "5", "PYTHONDONTWRITEBYTECODE": "1"}
+        done = subprocess.run(
+            [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, ""), f"after {number}: {done.stderr}"

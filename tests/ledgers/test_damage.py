@@ -72,6 +72,7 @@ def damaged(template: Path, place: Path, dice: random.Random) -> str:
 
 def make_template(folder: Path) -> Path:
     """A ledger as a process that was killed leaves it: part of it in the file, part in its log."""
+    (folder / "used").mkdir()
     ledger = SqliteLedger(str(folder / "used/ledger.db"))
     fill(ledger, 150)
     with ledger._reading as sql:
