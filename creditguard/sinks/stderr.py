@@ -1,4 +1,4 @@
-"""Events on stderr: a sentence a line for people on a terminal, else a JSON object a line."""
+"""Events on stderr: a sentence a line for people on a terminal or in a notebook, else a JSON object a line."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _EXACT = {"recorded", "account_delta"}
 
 
 class StderrSink:
-    """Writes each event to stderr at once, by `write` if there is one; `style` None: for people if stderr is a terminal. A stderr
+    """Writes each event to stderr at once, by `write` if there is one; `style` None: for people if stderr is a terminal or a notebook's. A stderr
     that is closed or gone loses events, never the job."""
 
     def __init__(self, style: Style | None = None, write: Callable[[str], object] | None = None) -> None:
@@ -40,7 +40,7 @@ class StderrSink:
             pass  # closed, a broken pipe, or none at all (sys.stderr is None)
 
     def _render(self, event: Event) -> str:
-        style = self._style or ("console" if sys.stderr.isatty() else "json")
+        style = self._style or ("console" if _is_read_by_a_person() else "json")
         if style == "json":
             return _as_json(event)
         if style == "none":
@@ -48,6 +48,11 @@ class StderrSink:
         if self._console is None:
             self._console = _console_renderer()
         return self._console(event)
+
+
+def _is_read_by_a_person() -> bool:
+    """On a terminal, or under a cell of a notebook."""
+    return sys.stderr.isatty() or type(sys.stderr).__module__.partition(".")[0] == "ipykernel"
 
 
 def _write(line: str) -> None:
