@@ -12,7 +12,8 @@ A rule may be broken on purpose, to see that the stress would notice; such a run
     outside   checks first and takes the hold in a second transaction
     early     shrinks a hold before the credits are spent
     lagging   shrinks although the balance shows a debit only after a while
-    waiting   the same balance, with the account marked as lagging, and each run waiting until its debits show: this one is right
+    waiting   the same balance, with the account marked as lagging, and each run waiting until its debits show: this one is right,
+              as long as those of a run that is killed show at once
 """
 
 from __future__ import annotations
@@ -60,6 +61,8 @@ class Pool:
 
     def __init__(self, path: Path, level: int) -> None:
         self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+        self._shown = os.open(path.with_suffix(".shown"), os.O_RDWR | os.O_CREAT, 0o600)
+        self.show()
         self._write(0, level, level, 0)
 
     @contextmanager
@@ -81,10 +84,14 @@ class Pool:
             level, end = self._read()[0], os.fstat(self._fd).st_size // self._RECORD.size
             for number in range(end - 1, 0, -1):
                 amount, _, at = self._record(number)
-                if at < time.monotonic() - LAG:
+                if at < time.monotonic() - LAG or at <= struct.unpack("d", os.pread(self._shown, 8, 0))[0]:
                     break
                 level += amount
             return level
+
+    def show(self) -> None:
+        """Have all debits show that were made until now. Without the lock, which somebody who is stopped may have."""
+        os.pwrite(self._shown, struct.pack("d", time.monotonic()), 0)
 
     def spend(self, amount: int) -> None:
         with self._locked():
@@ -285,7 +292,12 @@ def burn(
             credit -= int(credit)
         last = now
         if kills < (now - began) / arguments.seconds * arguments.kills:
-            os.kill(random.choice(list(workers)), signal.SIGKILL)
+            victim = random.choice(list(workers))
+            if arguments.rule == "waiting":  # it has no time to wait until its debits show, and frees its hold at once
+                os.kill(victim, signal.SIGSTOP)
+                os.waitpid(victim, os.WUNTRACED)
+                pool.show()
+            os.kill(victim, signal.SIGKILL)
             kills += 1
         ended, _ = os.waitpid(-1, os.WNOHANG)
         if ended:
