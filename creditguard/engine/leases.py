@@ -12,8 +12,9 @@ What stands here is changed at the ledger's desk, by one service thread at a tim
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from creditguard.engine.desk import PARKED, Desk, Resume
 from creditguard.errors import LeaseLost, LedgerError
@@ -40,6 +41,8 @@ from creditguard.rules.values import Grant, Hold, Mark
 if TYPE_CHECKING:
     from creditguard.engine.engine import Engine
     from creditguard.engine.lifecycle import Lifecycle
+
+T = TypeVar("T")
 
 _RETRY = 1.0
 """Seconds until what failed is tried again; twice as long each time, up to a renewal's interval."""
@@ -80,11 +83,11 @@ class Leases:
 
     def ask(self, effect: LedgerEffect, resume: Resume) -> Any:
         """Perform an effect on the ledger; PARKED if the outcome comes by `resume`."""
-        return self.desk.ask(partial(self._perform, effect), resume)
+        return self.desk.ask(partial(self._answered, partial(self._perform, effect)), resume)
 
     def mark(self, account: str, resume: Resume) -> Any:
         """The account's totals now; PARKED if they come by `resume`."""
-        return self.desk.ask(partial(self._mark, account), resume)
+        return self.desk.ask(partial(self._answered, partial(self._mark, account)), resume)
 
     def give_back(self, effect: Release | Settle, resume: Resume) -> Any:
         """Have the ledger take back a hold: now if it can, in any case at last. PARKED, or None once it was tried.
@@ -98,6 +101,12 @@ class Leases:
         except LedgerError:
             self._attend(self._retry)
             raise
+
+    def _answered(self, verb: Callable[[], T]) -> T:
+        answer = verb()
+        if self._owed and self._pause > self._retry:
+            self._attend(self._retry)  # it answers again: what is owed need not wait for as long as the last pause
+        return answer
 
     def close(self) -> None:
         """Close the ledger's connection, at its desk. Holds stay."""

@@ -214,8 +214,8 @@ def test_open_runs_that_are_ended_from_outside_are_left_by_their_own_blocks(sqli
 
     def work(name):
         with shared as run:
-            inside.wait(30)
             run.check()
+            inside.wait(30)
             leave.wait(30)
             with pytest.raises(LeaseLost, match="was closed from outside"):
                 run.check()

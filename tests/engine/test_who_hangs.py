@@ -9,6 +9,7 @@ import pytest
 from attack_world import Log, Pool, in_thread, until
 
 from creditguard import LedgerUnavailable, SourceError
+from creditguard.engine.desk import Desk
 from creditguard.engine.engine import engine
 from creditguard.ledgers.none import NoLedger
 
@@ -153,6 +154,20 @@ def test_forty_sources_that_hang_leave_the_ledger_and_the_events_to_the_others(s
         assert took < BOUND + 2 * SLACK
     gate.set()
     assert until(lambda: not engine().readings_due)
+    assert sqlite_world.wrong() is None
+
+
+def test_a_ledger_that_answers_again_is_given_what_is_owed_at_once(sqlite_world, gate, monkeypatch):
+    """And not after a pause as long as the last one, which has doubled at each failure."""
+    monkeypatch.setattr(
+        Desk, "hangs", lambda desk, _share=1: desk._free.locked()
+    )  # the flow may come a moment too early to see it
+    broken = HangingLedger(sqlite_world.ledger, "reserve", gate)
+    with pytest.raises(LedgerUnavailable):
+        enter_and_leave(sqlite_world.guard(ledger=broken))
+    time.sleep(9)  # tries that fail after 1, 2, 4 and 8 seconds: the next is due in 7
+    gate.set()
+    assert until(lambda: "release" in broken.calls, within=4)
     assert sqlite_world.wrong() is None
 
 
