@@ -83,7 +83,7 @@ class Ticket(Generic[T]):
 
     def wait(self, at_most: float) -> None:
         """Wait in a thread until all is finished; or until the outcome has been there for a slice, or the time is up."""
-        waiter = _ThreadWaiter()
+        waiter = Wake()
         self._waiter = ref(waiter)
         steps = _Steps(self, at_most)
         while not self._finished and (pause := steps.pause()):
@@ -114,13 +114,6 @@ class _Steps:
             self._seen = self._seen or now
             return max(self._seen + SLICE - now, 0.0)
         return max(min(self._ends - now, SLICE), 0.0)
-
-
-class _ThreadWaiter:
-    def __init__(self) -> None:
-        given = Wake()
-        self.wake = given.give
-        self.wait = given.wait
 
 
 class _Loop:

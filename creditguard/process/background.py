@@ -27,19 +27,19 @@ def seconds() -> float:
 
 
 class Wake:
-    """What one thread waits for and others give. Not SimpleQueue.get(timeout): CPython's waits for ever when a signal interrupts it
+    """One thread waits for it, and others give it. Not SimpleQueue.get(timeout): CPython's waits for ever when a signal interrupts it
     after its time."""
 
     def __init__(self) -> None:
         self._lock = _thread.allocate_lock()
         self._lock.acquire()
 
-    def give(self) -> None:
+    def wake(self) -> None:
         """Wake who waits, or who comes to wait. Safe in finalizers and signal handlers."""
         try:
             self._lock.release()
         except RuntimeError:
-            pass  # it has been given
+            pass  # it has been given before
 
     def wait(self, at_most: float) -> None:
         """Wait for it, for so many seconds at most."""

@@ -187,9 +187,45 @@ assert entered == ["succeeded"] and world.wrong() is None
 def test_a_guard_inside_of_a_signal_handler_while_the_first_guard_imports_what_it_needs(tmp_path):
     """It would find half of a module, were it imported in the thread that the handler runs in."""
     for number in range(12):
-        script = COLD.format(here=str(Path(__file__).parent), ledger=tmp_path / "l.db", after=0.001 + 0.015 * number)
-        environment = {**os.environ, "CREDITGUARD_TIMEOUT": "5", "PYTHONDONTWRITEBYTECODE": "1"}
-        done = subprocess.run(
-            [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60, check=False
-        )
-        assert (done.returncode, done.stderr) == (0, ""), f"after {number}: {done.stderr}"
+        run_cold(COLD, tmp_path, 0.001 + 0.015 * number)
+
+
+def run_cold(program, tmp_path, after):
+    """In an interpreter of its own that has compiled nothing yet, with the signal after so many seconds."""
+    script = program.format(here=str(Path(__file__).parent), ledger=tmp_path / "l.db", after=after)
+    environment = {**os.environ, "CREDITGUARD_TIMEOUT": "5", "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, ""), f"after {after}: {done.stderr}"
+
+
+INTERRUPTED = """
+import signal, sys
+from creditguard import guard
+sys.path.append({here!r})
+from attack_world import World
+world = World("sqlite:///{ledger}")
+
+class Struck(Exception):
+    pass
+
+def handler(*_):
+    raise Struck
+
+signal.signal(signal.SIGALRM, handler)
+signal.setitimer(signal.ITIMER_REAL, {after})
+try:
+    with world.guard():
+        pass
+except Struck:
+    pass
+signal.setitimer(signal.ITIMER_REAL, 0)
+assert world.wrong() is None, world.wrong()
+"""
+
+
+def test_a_signal_handler_that_raises_while_the_first_guard_imports_what_it_needs(tmp_path):
+    """What is imported meanwhile is whole, the next guard gets through, and nothing is held."""
+    for number in range(12):
+        run_cold(INTERRUPTED, tmp_path, 0.001 + 0.015 * number)

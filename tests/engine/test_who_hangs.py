@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 import time
 
@@ -155,6 +156,30 @@ def test_forty_sources_that_hang_leave_the_ledger_and_the_events_to_the_others(s
     gate.set()
     assert until(lambda: not engine().readings_due)
     assert sqlite_world.wrong() is None
+
+
+def test_a_fork_beside_a_ledger_whose_closing_hangs_takes_nothing_from_the_others(sqlite_world, gate):
+    """The fork goes on without it. When it comes back nobody waits for it any more, and no other ledger is stopped for that fork."""
+    enter_and_leave(sqlite_world.guard(ledger=HangingLedger(sqlite_world.ledger, "close", gate)))
+    enter_and_leave(sqlite_world.guard())
+    child = os.fork()
+    if child == 0:
+        os._exit(0)
+    os.waitpid(child, 0)
+    gate.set()
+    time.sleep(0.2)  # it has come back by now
+    run, took = timed(lambda: enter_and_leave(sqlite_world.guard()))
+    assert run.report.outcome == "succeeded"
+    assert took < SLACK
+
+
+def test_a_ledger_whose_closing_fails_stops_no_fork(sqlite_world):
+    broken = HangingLedger(sqlite_world.ledger, "close")
+    enter_and_leave(sqlite_world.guard(ledger=broken))
+    for go_on in engine().release_connections(30):
+        go_on()
+    assert broken.calls.count("close") == 1
+    assert enter_and_leave(sqlite_world.guard(ledger=broken)).report.outcome == "succeeded"
 
 
 def test_a_ledger_that_answers_again_is_given_what_is_owed_at_once(sqlite_world, gate, monkeypatch):
