@@ -60,7 +60,8 @@ class InsufficientCredits(CreditGuardError):
     """The account cannot carry the budget, so the job was not started.
 
     Attributes, all in `unit`: `needs` is the declared budget; `has` is the headroom, that is the balance less what other
-    runs hold and less `keep` (below 0 if more is held than there is; the message says 0 then); `shortfall` is `needs - has`; `balance` is what the source said.
+    runs hold and less `keep` (below 0 if more is held than there is; the message says 0 then); `shortfall` is `needs - has`;
+    `balance` is what the source said.
     `usually` says in words what past runs of the job took, if enough are known.
     """
 

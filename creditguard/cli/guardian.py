@@ -4,8 +4,9 @@ It is a shell that reads from a pipe, the lifeline, which only we hold open. Sho
 of file and kills its group, itself included. This reaches the command's own children too, and works on every POSIX system;
 Linux's parent-death signal would reach the command alone, which is often only a shell that waits for the real job. It
 holds the group's id, so that no signal of ours can reach a stranger, and lets us put the group into the terminal's
-foreground before the command is in it. Lines that come by the lifeline are its will: the last is done before. It blocks every signal. What it does not reach: what left the group (`setsid`),
-what runs as another user (`sudo`), and anything once the guardian itself was killed.
+foreground before the command is in it. Lines that come by the lifeline are its will: it does the last one before it kills. It
+blocks every signal. What it does not reach: what left the group (`setsid`), what runs as another user (`sudo`), and anything once
+the guardian itself was killed.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from decimal import Decimal
 from creditguard.cli import exits, table
 from creditguard.cli.output import say
 from creditguard.cli.preflight import ledger_for
-from creditguard.rules.amounts import EXACT, to_json, whole
+from creditguard.rules.amounts import EXACT, whole
 from creditguard.rules.history import Filed, Totals, grouped, job_of, number, readable, totals
 from creditguard.rules.report import Report
 
@@ -101,7 +101,7 @@ def _answer_totals(options: argparse.Namespace, groups: dict[str, Totals]) -> No
     if options.by == "job":  # where most credits went comes first
         groups = dict(sorted(groups.items(), key=lambda group: -group[1].consumed))
     if options.json or options.csv:
-        records = [{options.by: key, **_as_json(each)} for key, each in groups.items()]
+        records = [{options.by: key, **table.as_record(each)} for key, each in groups.items()]
         table.answer_records(options, (options.by, *_TOTALS), records)
     elif groups:
         spare = ("ABANDONED", "MEAN", "UNSURE", "P90", "REFUSED", "P50", "RUNS")
@@ -110,10 +110,6 @@ def _answer_totals(options: argparse.Namespace, groups: dict[str, Totals]) -> No
         table.show([name.upper() for name in (options.by, *_TOTALS)], rows, spare=spare, flexible="JOB", marks=marks)
     else:
         say_that_there_is_none(options)
-
-
-def _as_json(each: Totals) -> dict[str, object]:
-    return {name: to_json(value) if isinstance(value, Decimal) else value for name, value in each._asdict().items()}
 
 
 def _as_totals(each: Totals) -> tuple[object, ...]:

@@ -178,16 +178,22 @@ def _ledger_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--ledger", metavar="URL", help="default: CREDITGUARD_LEDGER, or the one in your state directory"
     )
+
+
+def _as_json(command: argparse.ArgumentParser) -> None:
     command.add_argument("--json", action="store_true", help="as a JSON array")
 
 
-def _past_options(command: argparse.ArgumentParser) -> None:
+def _past_options(
+    command: argparse.ArgumentParser, since: str | None = None, note: str = "the ledger keeps 90 days"
+) -> None:
     command.add_argument("--job", "--name", metavar="JOB", help="of this job only")
     command.add_argument(
         "--since",
         metavar="TIME",
         type=values.since,
-        help="since so long ago (12h, 7d), or since a date (the ledger keeps 90 days)",
+        default=since,
+        help=f"since so long ago (12h, 7d), or since a date ({note})",
     )
     _ledger_options(command)
 
@@ -314,11 +320,13 @@ def _holds(command: argparse.ArgumentParser) -> None:
     command.add_argument("id", nargs="?", metavar="ID", help="the hold to release: a job that still runs is told")
     command.add_argument("--job", metavar="JOB", help="of this job only")
     _ledger_options(command)
+    _as_json(command)
     command.add_argument("--csv", action="store_true", help="as CSV")
 
 
 def _history(command: argparse.ArgumentParser) -> None:
     _past_options(command)
+    _as_json(command)
     command.add_argument("--by", choices=("job", "day"), help="totals of each job, or of each day, instead of the runs")
     command.add_argument(
         "--limit",
@@ -331,6 +339,7 @@ def _history(command: argparse.ArgumentParser) -> None:
 
 def _suggest(command: argparse.ArgumentParser) -> None:
     _past_options(command)
+    _as_json(command)
 
 
 def _report(command: argparse.ArgumentParser) -> None:
@@ -341,18 +350,7 @@ def _report(command: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help="a page (.html) or a picture (.png, .svg); '-': the page, to stdout (default: report.html)",
     )
-    command.add_argument("--job", "--name", metavar="JOB", help="of this job only")
-    command.add_argument(
-        "--since",
-        metavar="TIME",
-        type=values.since,
-        default="30d",
-        help="since so long ago (12h, 7d), or since a date (default: 30d)",
-    )
-    command.add_argument("--account", metavar="NAME", help="of this account only")
-    command.add_argument(
-        "--ledger", metavar="URL", help="default: CREDITGUARD_LEDGER, or the one in your state directory"
-    )
+    _past_options(command, since="30d", note="default: 30d")
 
 
 def _ledger(command: argparse.ArgumentParser) -> None:

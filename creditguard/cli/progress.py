@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from unicodedata import combining, east_asian_width
-
 from creditguard.guarding.run import Run
-from creditguard.rules.text import printable
+from creditguard.rules.text import printable, width
 
 
 def row(run: Run, columns: int) -> str:
@@ -22,21 +20,16 @@ def row(run: Run, columns: int) -> str:
             f"empty in {minutes // 60}h{minutes % 60:02d}m" if minutes >= 60 else f"empty in {minutes}m{seconds:02d}s"
         )
     name = printable(run.job)
-    shortest = min(_width(name), 12)
+    shortest = min(width(name), 12)
     while len(figures) > 1 and shortest + 2 + len(", ".join(figures)) > columns:
         figures.pop()
     text = ", ".join(figures)
     return _cut(f"{_cut(name, max(columns - len(text) - 2, 4))}: {text}", columns)
 
 
-def _width(text: str) -> int:
-    """Columns that a terminal takes for it."""
-    return sum(0 if combining(each) else 2 if east_asian_width(each) in "WF" else 1 for each in text)
-
-
 def _cut(text: str, columns: int) -> str:
-    if _width(text) <= columns:
+    if width(text) <= columns:
         return text
-    while text and _width(text) >= columns:
+    while text and width(text) >= columns:
         text = text[:-1]
     return f"{text}\u2026"

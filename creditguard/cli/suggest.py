@@ -11,7 +11,6 @@ from creditguard.cli import exits, table
 from creditguard.cli.history import say_that_there_is_none
 from creditguard.cli.output import answer
 from creditguard.cli.preflight import ledger_for
-from creditguard.rules.amounts import to_json
 from creditguard.rules.history import Suggestion, grouped, job_of, suggest
 from creditguard.rules.text import printable
 
@@ -23,7 +22,7 @@ def run(options: argparse.Namespace) -> int:
     reports = ledger_for(options).runs(since=options.since, job=options.job, account=options.account)
     found = [suggest(job, runs) for job, runs in grouped(reports, job_of).items() if job]
     if options.json:
-        answer(json.dumps([_as_json(each) for each in found]))
+        answer(json.dumps([table.as_record(each) for each in found]))
     elif found:
         rows = [[_cell(getattr(each, field)) for field in _FIELDS] for each in found]
         table.show(
@@ -33,10 +32,6 @@ def run(options: argparse.Namespace) -> int:
     else:
         say_that_there_is_none(options)
     return exits.OK
-
-
-def _as_json(each: Suggestion) -> dict[str, object]:
-    return {name: to_json(value) if isinstance(value, Decimal) else value for name, value in each._asdict().items()}
 
 
 def _cell(value: object) -> object:

@@ -9,13 +9,15 @@ import json
 import os
 import shutil
 import sys
-import unicodedata
 from collections.abc import Collection, Mapping, Sequence
-from typing import Literal, TypeAlias
+from decimal import Decimal
+from typing import Any, Literal, TypeAlias
 
 from creditguard.cli.output import answer
 from creditguard.cli.parser import UsageError
+from creditguard.rules.amounts import to_json
 from creditguard.rules.text import printable
+from creditguard.rules.text import width as width_of
 
 Mark: TypeAlias = Literal["red", "yellow"]
 
@@ -53,6 +55,11 @@ def _csv_cell(value: object) -> object:
     if isinstance(value, str):
         return printable(value)
     return value if value is None or type(value) in {int, float} else json.dumps(value)
+
+
+def as_record(row: Any) -> dict[str, object]:
+    """The fields of a NamedTuple as plain JSON values."""
+    return {name: to_json(value) if isinstance(value, Decimal) else value for name, value in row._asdict().items()}
 
 
 def show(
@@ -107,15 +114,15 @@ class _Column:
         self.name = name
         self._cells = cells
         self._right = all(_is_number(cell) for cell in cells[1:])
-        self.width = max(map(_width, cells))
+        self.width = max(map(width_of, cells))
 
     def cell(self, at: int) -> str:
         text = self._cells[at]
-        if _width(text) > self.width:
-            while _width(text) > self.width - len(_CUT):
+        if width_of(text) > self.width:
+            while width_of(text) > self.width - len(_CUT):
                 text = text[:-1]
             text += _CUT
-        padding = " " * (self.width - _width(text))
+        padding = " " * (self.width - width_of(text))
         return padding + text if self._right else text + padding
 
 
@@ -133,15 +140,6 @@ def _fit(columns: list[_Column], width: int, spare: Collection[str], flexible: s
 
 def _total(columns: Sequence[_Column]) -> int:
     return sum(column.width for column in columns) + _GAP * (len(columns) - 1)
-
-
-def _width(text: str) -> int:
-    """How many columns of a terminal it takes."""
-    if text.isascii():
-        return len(text)
-    return sum(
-        0 if unicodedata.combining(each) else 2 if unicodedata.east_asian_width(each) in "WF" else 1 for each in text
-    )
 
 
 def _is_number(cell: str) -> bool:

@@ -103,9 +103,10 @@ class Leases:
             raise
 
     def _answered(self, verb: Callable[[], T]) -> T:
+        """Ask; and after a while without answers, give soon what is owed: it need not wait for as long as the last pause."""
         answer = verb()
         if self._owed and self._pause > self._retry:
-            self._attend(self._retry)  # it answers again: what is owed need not wait for as long as the last pause
+            self._attend(self._retry)
         return answer
 
     def close(self) -> None:

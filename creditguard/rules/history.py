@@ -36,7 +36,7 @@ def past(report: Filed) -> PastRun:
     """The run whose report this is. What a damaged ledger made of a field counts as not known."""
     sure = report.get("basis") in ("recorded", "account_delta")
     return PastRun(
-        job=str(report.get("job") or ""),
+        job=job_of(report),
         outcome=str(report.get("outcome") or ""),
         consumed=number(report.get("credits_consumed")) if sure else None,
         free=number(report.get("headroom")),

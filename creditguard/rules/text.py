@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
+from unicodedata import combining, east_asian_width
+
 
 def printable(text: str) -> str:
     r"""The text, with an escape such as `\x1b` for each control, format and undecodable character. Of one line, therefore."""
     if text.isprintable():
         return text
     return "".join(each if each.isprintable() else each.encode("unicode_escape").decode("ascii") for each in text)
+
+
+def width(text: str) -> int:
+    """The columns of a terminal that a text takes: two for a wide character, none for what is put over another."""
+    if text.isascii():
+        return len(text)
+    return sum(0 if combining(each) else 2 if east_asian_width(each) in "WF" else 1 for each in text)

@@ -22,8 +22,8 @@ _EXACT = {"recorded", "account_delta"}
 
 
 class StderrSink:
-    """Writes each event to stderr at once, by `write` if there is one; `style` None: for people if stderr is a terminal or a notebook's. A stderr
-    that is closed or gone loses events, never the job."""
+    """Writes each event to stderr at once, by `write` if there is one; `style` None: for people if stderr is a terminal or a
+    notebook's. A stderr that is closed or gone loses events, never the job."""
 
     def __init__(self, style: Style | None = None, write: Callable[[str], object] | None = None) -> None:
         self._style = style

@@ -10,6 +10,7 @@ import pytest
 from creditguard.rules import events
 from creditguard.rules.events import Event
 from creditguard.rules.sentences import amount, duration, sentence
+from creditguard.rules.text import width
 from creditguard.sinks.stderr import console_text
 
 RUN = {
@@ -159,3 +160,8 @@ def test_a_line_fits_the_terminal(width):
     assert all(len(line) <= width for line in rest)
     assert "team=data" in text
     assert "\x1b" not in text
+
+
+@pytest.mark.parametrize(("text", "columns"), [("plain", 5), ("", 0), ("日本", 4), ("é", 1), ("e\u0301", 1)])
+def test_the_width_of_a_text_is_what_a_terminal_takes_for_it(text, columns):
+    assert width(text) == columns
