@@ -3,6 +3,11 @@ or finalizer of the host runs half way through what they do.
 
 `put` may be called from anywhere, a finalizer or a signal handler included. A call may take as long as it likes: another thread
 takes the next one. So the number of threads is that of the calls that wait for something at the same time, and one to spare.
+
+Each idle thread waits on a lock of its own, and `put` wakes one of them: whoever waits in a SimpleQueue together is woken together
+(CPython before 3.13), for one to find that there is nothing for it. A caller that is interrupted in the middle of `put` may leave a
+call for which nobody was woken; the next call that is put in wakes a thread for both, and who was interrupted puts one in by the
+clock (`Clock.at_once`).
 """
 
 from __future__ import annotations
@@ -10,33 +15,42 @@ from __future__ import annotations
 import _thread
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable
 from contextlib import suppress
-from queue import SimpleQueue
 from typing import TypeAlias
+
+from creditguard.process.background import Wake
 
 Call: TypeAlias = Callable[[], object]
 
 _MOST = 32
 _SPARE = 2
 """Idle threads that are kept."""
+_LONGEST = 3600.0
+"""Seconds for which an idle thread sleeps at once: no wait can be endless."""
 
 
 class Service:
     """The threads, and their queue."""
 
     def __init__(self) -> None:
-        self._calls: SimpleQueue[Call | None] = SimpleQueue()
-        self.put: Callable[[Call], None] = self._calls.put
+        self._calls: deque[Call] = deque()
+        self._idle: list[Wake] = []
+        """Those of the threads that wait; the last one is woken first."""
         self._counting = _thread.allocate_lock()  # taken by service threads alone
         self._threads: set[int] = set()
-        self._idle = 0
         self._with_more: set[int] = set()
 
     def start(self) -> None:
         """Start the first thread, unless there is one. Raises RuntimeError when the system has none to give."""
         if not self._threads:
             _thread.start_new_thread(self._serve, ())
+
+    def put(self, call: Call) -> None:
+        """Have the call made by a service thread."""
+        self._calls.append(call)
+        self._wake_one()
 
     def make_all(self, calls: Iterable[Call]) -> None:
         """Make the calls one after the other. In a service thread, which `has_more` meanwhile."""
@@ -54,7 +68,7 @@ class Service:
 
     def busy(self) -> bool:
         """Whether calls wait for a thread."""
-        return not self._calls.empty()
+        return bool(self._calls)
 
     def works_here(self) -> bool:
         """Whether the calling thread is one of these."""
@@ -64,21 +78,37 @@ class Service:
         me = _thread.get_ident()
         self._threads.add(me)
         threading.current_thread().name = "creditguard"  # for logs and debuggers
-        while True:
+        wake = Wake()
+        while self._is_wanted(wake):
+            if not self._calls:  # none was put in before this thread could be seen to wait
+                wake.wait(_LONGEST)
             with self._counting:
-                if self._idle >= _SPARE:
-                    self._threads.discard(me)
-                    return
-                self._idle += 1
-            call = self._calls.get()
-            with self._counting:
-                self._idle -= 1
-                another = not self._idle and len(self._threads) < _MOST
-            if another:
-                self._start_another()
-            if call:
-                _make(call)
-            call = None  # else an idle thread would keep alive what it did last
+                self._idle.remove(wake)
+            while self._calls:
+                self._make_next()
+        self._threads.discard(me)
+
+    def _is_wanted(self, wake: Wake) -> bool:
+        with self._counting:
+            if len(self._idle) >= _SPARE:
+                return False
+            self._idle.append(wake)
+            return True
+
+    def _make_next(self) -> None:
+        try:
+            call = self._calls.popleft()
+        except IndexError:
+            return  # another thread took it
+        if self._calls:
+            self._wake_one()
+        if not self._idle and len(self._threads) < _MOST:
+            self._start_another()
+        _make(call)
+
+    def _wake_one(self) -> None:
+        for wake in self._idle[-1:]:
+            wake.wake()
 
     def _start_another(self) -> None:
         try:

@@ -27,8 +27,9 @@ class Entry:
 
     def __init__(self, run: Run) -> None:
         self.run: Run = run
-        self.gone: Callable[..., object] = partial(run._life.engine.service.put, run._life.vanish)
-        # Called with the dead reference, which `put` takes for a flag that it does not heed.
+        engine = run._life.engine
+        self.gone: Callable[..., object] = engine.clock.at_once(partial(engine.service.put, run._life.vanish))
+        # Called with the dead reference, which the queue takes for a flag that it does not heed.
         run._life.backstop = weakref.ref(self, self.gone)
 
     def __enter__(self) -> Run:

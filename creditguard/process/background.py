@@ -10,6 +10,7 @@ import _thread
 import heapq
 import itertools
 from collections.abc import Callable
+from functools import partial
 from queue import Empty, SimpleQueue
 from signal import SIG_BLOCK, pthread_sigmask, valid_signals
 from time import CLOCK_MONOTONIC, clock_gettime
@@ -66,6 +67,10 @@ class Clock:
     def later(self, delay: float, call: Call) -> None:
         """Make the call in `delay` seconds."""
         self._news.put((seconds() + delay, next(self._numbers), call))
+
+    def at_once(self, call: Call) -> Callable[..., object]:
+        """What has the call made, however often, in a single step: no signal interrupts it half way."""
+        return partial(self._news.put, (0.0, next(self._numbers), call))
 
     def _run(self) -> None:
         me = _thread.get_ident()

@@ -49,10 +49,18 @@ class Strike:
     def _call(self, frame, event, arg):
         code = frame.f_code
         self._begun = self._begun or code.co_filename == ENTRY
-        if not self._begun or not code.co_filename.startswith(HOME) or code.co_name in self._spare:
+        if not self._begun or not code.co_filename.startswith(HOME) or self._spares(frame):
             return None
         frame.f_trace_lines, frame.f_trace_opcodes = False, True
         return self._opcode
+
+    def _spares(self, frame):
+        """Whether this is one of the functions that are spared, or called by one."""
+        while frame and frame.f_code.co_filename.startswith(HOME):
+            if frame.f_code.co_name in self._spare:
+                return True
+            frame = frame.f_back
+        return False
 
     def _opcode(self, frame, event, arg):
         if event == "opcode" and not _is_awaiting(frame):
