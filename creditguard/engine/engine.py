@@ -96,6 +96,10 @@ class Engine:
         """The one watch of these readings."""
         return self._watches.get(readings) or self._watches.setdefault(readings, Watch(readings))
 
+    def later(self, delay: float, call: Call) -> None:
+        """Make the call in `delay` seconds, in a service thread."""
+        self.clock.later(delay, partial(self.service.put, call))
+
     def repeat(self, call: Callable[[], float | None], delay: float) -> None:
         """Make the call in `delay` seconds, in a service thread, and again after as many seconds as it says; None for never."""
 
@@ -104,7 +108,7 @@ class Engine:
             if after is not None:
                 self.repeat(call, after)
 
-        self.clock.later(delay, partial(self.service.put, work))
+        self.later(delay, work)
 
     def settle_open_runs(self, within: float) -> None:
         """Close all open runs as cancelled, with one last reading each, all of it within so many seconds."""

@@ -181,7 +181,7 @@ class Leases:
         due = seconds() + delay
         if due < self._due:
             self._due = due
-            self.engine.clock.later(delay, partial(self.engine.service.put, partial(self._look_after, due)))
+            self.engine.later(delay, partial(self._look_after, due))
 
     def _look_after(self, due: float) -> None:
         if due != self._due:

@@ -204,7 +204,7 @@ class Lifecycle:
         self.closed_early = not self.over
         plan = replace(self.admission.plan, settle=0.0, settle_stable=False)
         self.admission = replace(self.admission, plan=plan)
-        self.engine.clock.later(within * 0.7, partial(self.engine.service.put, self._cut))
+        self.engine.later(within * 0.7, self._cut)
         self._leave("cancelled", time.monotonic())
 
     def _leave(self, outcome: Outcome, ended: float, *, quickly: bool = False) -> None:
@@ -222,7 +222,7 @@ class Lifecycle:
         flow = leave(self.admission, self._ending(outcome, ended), quickly=quickly)
         self._performance = Performance(flow, self.parts, self._context, self.leaving, self._reported)
         if quickly:  # nobody waits, and so nobody says that it is late
-            self.engine.clock.later(2 * self.parts.readings.timeout, partial(self.engine.service.put, self._overdue))
+            self.engine.later(2 * self.parts.readings.timeout, self._overdue)
         self._performance.start()
 
     def _reported(self, report: Report | None) -> None:
@@ -320,7 +320,7 @@ class Lifecycle:
         flow = extend(self.admission, by, unspent)
         performance = Performance(flow, self.parts, self._context, ticket, self._extended)
         (put or self.engine.service.put)(performance.start)
-        self.engine.clock.later(2 * self.parts.readings.timeout, partial(self.engine.service.put, performance.late))
+        self.engine.later(2 * self.parts.readings.timeout, performance.late)
         return ticket, 2 * self.parts.readings.timeout + _LAST_WORD
 
     def adopt(self, run_id: str) -> None:

@@ -140,9 +140,7 @@ class Performance(Generic[T]):
             return self._outcome(turn, self._unavailable(self._failing, effect))
         match effect:
             case Sleep(duration):
-                leases.engine.clock.later(
-                    duration, partial(leases.engine.service.put, partial(self._resume(turn), None, None))
-                )
+                leases.engine.later(duration, partial(self._resume(turn), None, None))
                 return PARKED
             case Read(marked):
                 return self._parts.readings.join(self._resume(turn), marked=marked)

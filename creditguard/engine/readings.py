@@ -83,8 +83,7 @@ class Readings:
         elif starts:
             self.leases.engine.service.put(partial(self._start, batch))
         elif first:
-            start = partial(self.leases.engine.service.put, partial(self._start, batch))
-            self.leases.engine.clock.later(self._patience, start)
+            self.leases.engine.later(self._patience, partial(self._start, batch))
         return PARKED
 
     def glance(self, timeout: float) -> Balance:
@@ -133,12 +132,12 @@ class Readings:
                 return
             if len(batch.members) > batch.counted:
                 batch.counted = len(batch.members)
-                engine.clock.later(_MOMENT, partial(engine.service.put, start))
+                engine.later(_MOMENT, start)
                 return
         if self._are_too_many():
             start = partial(self._start, batch)
             engine.readings_waiting.append(start)
-            engine.clock.later(self.timeout + _GRACE, partial(engine.service.put, start))  # should none come back
+            engine.later(self.timeout + _GRACE, start)  # should none come back
             return
         with self._gathering:
             if self._next is not batch:

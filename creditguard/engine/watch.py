@@ -60,7 +60,7 @@ class Watch:
         if due < self._due:
             self._due = due
             engine = self._readings.leases.engine
-            engine.clock.later(delay, partial(engine.service.put, partial(self._look, due)))
+            engine.later(delay, partial(self._look, due))
 
     def _look(self, due: float) -> None:
         if due != self._due:
