@@ -180,6 +180,7 @@ def extend(admission: Admission, by: Decimal, unspent: Decimal = ZERO) -> Flow[A
     """Ask for more for a run that is under way, by the rules of admission. Raises InsufficientCredits, BalanceUnavailable or
     LedgerError, and then nothing has changed. `unspent` of its budget is counted where no ledger counts what it holds."""
     plan = admission.plan
+    asked = replace(admission, plan=replace(plan, budget=by))
     micro = to_micro(by, up=True)
     for last in (False, True):
         reading: Reading = yield Read(marked=True)
@@ -188,28 +189,15 @@ def extend(admission: Admission, by: Decimal, unspent: Decimal = ZERO) -> Flow[A
         if grant.missing:
             raise LeaseLost("the run has no hold any more that could be extended", None, plan.run_id)
         held = grant.held_by_others or to_micro(unspent, up=True)
-        verdict = decide(replace(plan, budget=by), reading.balance, held)
-        if grant.admitted and (grant.held_by_others or available is None or not verdict.short):
+        asked = _decided(asked, reading.balance, held, reading.mark)
+        if grant.admitted and (grant.held_by_others or available is None or not asked.shortfall):
             plan = replace(plan, budget=whole(EXACT.add(plan.budget, by)))
             admission = replace(admission, plan=plan)
             yield Emit(events.extended(admission, by))
             return admission
         if not last:
-            for hold in (yield Sweep(plan.account)):
-                yield Emit(events.abandoned(hold, plan))
-    raise InsufficientCredits(
-        by,
-        verdict.headroom,
-        verdict.shortfall,
-        plan.unit,
-        plan.job,
-        plan.account,
-        reading.balance.amount,
-        from_micro(held),
-        plan.keep,
-        plan.run_id,
-        reading.balance.request_id,
-    )
+            yield from _drop_the_dead(plan)
+    raise _insufficient(asked)
 
 
 def _look_again(admission: Admission) -> Flow[Admission]:
@@ -218,11 +206,15 @@ def _look_again(admission: Admission) -> Flow[Admission]:
     If that cannot be done, the first answer stands.
     """
     try:
-        for hold in (yield Sweep(admission.plan.account)):
-            yield Emit(events.abandoned(hold, admission.plan))
+        yield from _drop_the_dead(admission.plan)
         return (yield from _read(admission))
     except (BalanceUnavailable, LedgerError):
         return admission
+
+
+def _drop_the_dead(plan: Plan) -> Flow[None]:
+    for hold in (yield Sweep(plan.account)):
+        yield Emit(events.abandoned(hold, plan))
 
 
 def _read(admission: Admission, *, marked: bool = True, shared: bool = False) -> Flow[Admission]:
@@ -257,7 +249,7 @@ def _reserve(admission: Admission) -> Flow[tuple[Admission, bool]]:
     plan, balance = admission.plan, admission.balance
     assert balance is not None  # noqa: S101 - only asked once a balance has been read
     waits = max(3 * _interval(plan), _PLACE) if plan.wait and plan.on_short == "abort" else 0.0
-    hold = replace(plan.hold, balance=to_micro(balance.amount, up=False), waits=waits)
+    hold = plan.hold(to_micro(balance.amount, up=False), waits)
     grant: Grant = yield Reserve(hold, spendable(plan, balance), admission.mark)
     return _decided(admission, balance, grant.held_by_others, admission.mark), grant.admitted
 
@@ -276,8 +268,8 @@ def _decided(admission: Admission, balance: Balance, held: int, mark: Mark | Non
 
 def _verdict(admission: Admission, *, held: bool, cite: bool = False) -> Flow[Admission]:
     """Announce the decision, unless it has been announced: a refusal, or a start without a balance. A refusal cites past runs."""
-    plan, balance = admission.plan, admission.balance
-    if admission.refusal or balance is None:
+    plan = admission.plan
+    if admission.refusal or admission.balance is None:
         return admission
     if cite or (admission.shortfall and plan.on_short == "abort"):
         admission = yield from _with_past_runs(admission)
@@ -288,10 +280,16 @@ def _verdict(admission: Admission, *, held: bool, cite: bool = False) -> Flow[Ad
         yield Emit(events.short(admission))
         return admission
     yield Emit(events.refused(admission))
-    refusal = InsufficientCredits(
+    return replace(admission, refusal=_insufficient(admission))
+
+
+def _insufficient(admission: Admission) -> InsufficientCredits:
+    plan, balance = admission.plan, admission.balance
+    assert balance is not None  # noqa: S101 - else nobody could say that it falls short
+    return InsufficientCredits(
         plan.budget,
         admission.headroom or ZERO,
-        admission.shortfall,
+        admission.shortfall or ZERO,
         plan.unit,
         plan.job,
         plan.account,
@@ -302,7 +300,6 @@ def _verdict(admission: Admission, *, held: bool, cite: bool = False) -> Flow[Ad
         balance.request_id,
         admission.usually,
     )
-    return replace(admission, refusal=refusal)
 
 
 def _with_past_runs(admission: Admission) -> Flow[Admission]:
@@ -338,7 +335,7 @@ def _without_ledger(admission: Admission, error: LedgerError) -> Flow[Admission]
 def _hold_regardless(admission: Admission) -> Flow[None]:
     """Make a run visible that starts although it is short or unread. It starts in any case."""
     try:
-        yield Reserve(admission.plan.hold, None, None)
+        yield Reserve(admission.plan.hold(), None, None)
     except LedgerError as error:
         yield Emit(events.ledger_unavailable(admission, error, "warn", "before"))
 
