@@ -21,10 +21,6 @@ class Verdict(NamedTuple):
     headroom: Decimal
     shortfall: Decimal
 
-    @property
-    def short(self) -> bool:
-        return self.shortfall > 0
-
 
 def spendable(plan: Plan, balance: Balance) -> int:
     """The balance less what must be kept, in micro-credits, rounded down: what a ledger may promise to runs."""

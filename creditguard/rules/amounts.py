@@ -13,21 +13,11 @@ from typing import TypeAlias
 from creditguard.errors import ConfigurationError
 
 Amount: TypeAlias = "int | float | str | Decimal"
-
-
 EXACT = Context(prec=60)
-
-
 ZERO = Decimal(0)
-
-
 MICRO = Decimal(1_000_000)
-
-
 LARGEST = Decimal(10**12)
 """The largest amount: a million million credits, which fit into 64 bits as micro-credits (ledgers keep their sums in more)."""
-
-
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d{1,4})?", re.ASCII)
 
 

@@ -36,8 +36,6 @@ Stage: TypeAlias = Literal["before", "after"]
 Policy: TypeAlias = Literal["abort", "warn", "passed_over", "none"]
 """What was done about something unreadable: the job was refused, or started all the same; the default ledger was passed over;
 or nothing, since the job had already ended."""
-
-
 Cause: TypeAlias = Literal["budget", "stop_below"]
 """What a run ran over: its own budget, or what was to be left on the account."""
 
@@ -50,8 +48,8 @@ class Event(NamedTuple):
     fields: dict[str, object]
 
 
-def _run_fields(plan: Plan, admission: Admission) -> dict[str, object]:
-    balance = admission.balance
+def _run_fields(admission: Admission) -> dict[str, object]:
+    plan, balance = admission.plan, admission.balance
     return {
         "schema": SCHEMA,
         "run_id": plan.run_id,
@@ -72,23 +70,23 @@ def _run_fields(plan: Plan, admission: Admission) -> dict[str, object]:
 
 def admitted(admission: Admission, *, held: bool) -> Event:
     """The job may start. Nothing is held for a mere question, nor where the ledger is done without."""
-    fields = _run_fields(admission.plan, admission)
+    fields = _run_fields(admission)
     return Event(ADMITTED, "info", fields | {"held": fields["budget"] if held else 0})
 
 
 def short(admission: Admission) -> Event:
     """Short of credits, but the job starts: `on_short="warn"`."""
-    return Event(SHORT, "warning", _run_fields(admission.plan, admission))
+    return Event(SHORT, "warning", _run_fields(admission))
 
 
 def refused(admission: Admission) -> Event:
     """Short of credits: the job does not start."""
-    return Event(REFUSED, "error", _run_fields(admission.plan, admission) | {"usually": admission.usually})
+    return Event(REFUSED, "error", _run_fields(admission) | {"usually": admission.usually})
 
 
 def waiting(admission: Admission, error: CreditGuardError | None = None) -> Event:
     """Short of credits for now, or not answered: not started yet, to be asked again."""
-    fields = _run_fields(admission.plan, admission)
+    fields = _run_fields(admission)
     return Event(WAITING, "info", fields | {"reason": str(error) if error else None})
 
 
@@ -99,13 +97,13 @@ def as_waiting(refusal: Event) -> Event:
 
 def extended(admission: Admission, by: Decimal) -> Event:
     """The run was admitted for more."""
-    return Event(EXTENDED, "info", _run_fields(admission.plan, admission) | {"extended_by": to_json(by)})
+    return Event(EXTENDED, "info", _run_fields(admission) | {"extended_by": to_json(by)})
 
 
 def lagging(admission: Admission, lost: Decimal | None, recorded: Decimal | None, *, lagging: bool) -> Event:
     """The account shows debits late, or has been seen to agree again."""
     said = f"it lost {to_json(lost)}, and {to_json(recorded)} were recorded"
-    fields = _run_fields(admission.plan, admission) | {"lagging": lagging, "reason": said}
+    fields = _run_fields(admission) | {"lagging": lagging, "reason": said}
     return Event(LAGGING, "warning" if lagging else "info", fields)
 
 
@@ -115,14 +113,14 @@ def _failure(error: CreditGuardError, policy: Policy, stage: Stage) -> dict[str,
 
 def unreadable(admission: Admission, error: BalanceUnavailable, policy: Policy, stage: Stage) -> Event:
     """The balance could not be read, before or after the job."""
-    fields = _run_fields(admission.plan, admission) | _failure(error, policy, stage)
+    fields = _run_fields(admission) | _failure(error, policy, stage)
     fields |= {"status": error.status, "retry_after": error.retry_after, "request_id": error.request_id}
     return Event(UNREADABLE, "error" if policy == "abort" else "warning", fields)
 
 
 def ledger_unavailable(admission: Admission, error: LedgerError, policy: Policy, stage: Stage) -> Event:
     """The ledger could not be used, before or after the job."""
-    fields = _run_fields(admission.plan, admission) | _failure(error, policy, stage) | {"ledger": error.ledger}
+    fields = _run_fields(admission) | _failure(error, policy, stage) | {"ledger": error.ledger}
     return Event(LEDGER_UNAVAILABLE, "error" if policy == "abort" else "warning", fields)
 
 
@@ -149,7 +147,7 @@ def abandoned(live: LiveHold, plan: Plan) -> Event:
 
 def lease_lost(admission: Admission, error: LedgerError) -> Event:
     """The hold lapsed while the job ran: others may have been admitted against the same credits."""
-    fields = _run_fields(admission.plan, admission) | {"reason": str(error), "ledger": error.ledger}
+    fields = _run_fields(admission) | {"reason": str(error), "ledger": error.ledger}
     return Event(LEASE_LOST, "error", fields)
 
 
@@ -180,19 +178,14 @@ class SpentNow(NamedTuple):
 
 def threshold(admission: Admission, share: Decimal, now: SpentNow) -> Event:
     """The run has spent that share of its budget."""
-    fields = _run_fields(admission.plan, admission) | {"threshold": to_json(share)} | now.fields()
+    fields = _run_fields(admission) | {"threshold": to_json(share)} | now.fields()
     return Event(THRESHOLD, "warning", fields)
 
 
 def overrun(admission: Admission, cause: Cause, now: SpentNow, *, stopping: bool) -> Event:
     """The run has spent more than its budget (as sure as `spent_basis` says), or the account is below `stop_below`."""
-    plan = admission.plan
-    fields = _run_fields(plan, admission) | {
-        "cause": cause,
-        "stop_below": to_json(plan.stop_below),
-        "stopping": stopping,
-    }
-    return Event(OVERRUN, "warning", fields | now.fields())
+    more = {"cause": cause, "stop_below": to_json(admission.plan.stop_below), "stopping": stopping}
+    return Event(OVERRUN, "warning", _run_fields(admission) | more | now.fields())
 
 
 def drift(admission: Admission, report: Report) -> Event:
@@ -206,7 +199,7 @@ def drift(admission: Admission, report: Report) -> Event:
         reason = (
             "the account lost less than the job recorded: its balance lags, tasks were refunded, or it was topped up"
         )
-    fields = _run_fields(admission.plan, admission) | {
+    fields = _run_fields(admission) | {
         "balance_after": to_json(report.balance_after),
         "balance_delta": to_json(report.balance_delta),
         "credits_recorded": to_json(report.credits_recorded),

@@ -34,22 +34,22 @@ from creditguard.rules.amounts import EXACT, ZERO, from_micro, to_micro, whole
 from creditguard.rules.consumption import overlapping
 from creditguard.rules.effects import (
     CutShort,
+    Deliver,
+    Emit,
+    Extend,
     Flow,
-    deliver,
-    emit,
-    extend_hold,
-    now,
-    publish,
-    read,
-    recent,
-    release,
-    reserve,
-    set_lagging,
-    settle,
-    sleep,
-    sweep,
-    take_mark,
-    usual,
+    Now,
+    Publish,
+    Read,
+    Recent,
+    Release,
+    Reserve,
+    SetLagging,
+    Settle,
+    Sleep,
+    Sweep,
+    TakeMark,
+    Usual,
 )
 from creditguard.rules.report import Report, drifted, lags, make_report, refused
 from creditguard.rules.settling import (
@@ -60,7 +60,7 @@ from creditguard.rules.settling import (
     settled_by_time,
     trend_until_exit,
 )
-from creditguard.rules.values import Admission, Balance, Mark, Plan, Reading
+from creditguard.rules.values import Admission, Balance, Grant, Mark, Plan, Reading
 
 Attempt: TypeAlias = Callable[[Admission], Flow[tuple[Admission, bool]]]
 
@@ -75,7 +75,7 @@ _SHORTEST_INTERVAL = 0.01
 
 def enter(plan: Plan) -> Flow[Admission]:
     """Decide whether the job may start, and hold its budget. The admission's `refusal` says why it may not."""
-    admission = Admission(plan, started=(yield from now()))
+    admission = Admission(plan, started=(yield Now()))
     asked: list[Plan] = []
     try:
         admission = yield from _admit(admission, asked)
@@ -84,8 +84,8 @@ def enter(plan: Plan) -> Flow[Admission]:
     except BaseException:
         yield from _give_back(asked)
         raise
-    admission = replace(admission, started=(yield from now()))
-    yield from deliver(admission)
+    admission = replace(admission, started=(yield Now()))
+    yield Deliver(admission)
     if isinstance(admission.refusal, InsufficientCredits):
         yield from _file(refused(admission, admission.started))
     elif admission.refusal:
@@ -95,7 +95,7 @@ def enter(plan: Plan) -> Flow[Admission]:
 
 def ask(plan: Plan) -> Flow[Admission]:
     """Answer the pre-flight question without taking a hold: `creditguard check`."""
-    admission, _ = yield from _when_it_fits(Admission(plan, started=(yield from now())), _look)
+    admission, _ = yield from _when_it_fits(Admission(plan, started=(yield Now())), _look)
     return (yield from _verdict(admission, held=False, cite=True))
 
 
@@ -129,13 +129,13 @@ def _when_it_fits(admission: Admission, attempt: Attempt) -> Flow[tuple[Admissio
         if not admission.plan.wait:
             break
         # What was slept has passed, whatever the clock says.
-        left = admission.plan.wait - max((yield from now()) - started, slept)
+        left = admission.plan.wait - max((yield Now()) - started, slept)
         pause = _pause(admission, failure, granted=granted, left=left)
         if pause is None:
             break
         if not slept:
-            yield from emit(events.waiting(admission, failure))
-        yield from sleep(pause)
+            yield Emit(events.waiting(admission, failure))
+        yield Sleep(pause)
         slept += pause
     if isinstance(failure, LedgerError):
         return (yield from _without_ledger(admission, failure)), False
@@ -180,36 +180,24 @@ def extend(admission: Admission, by: Decimal, unspent: Decimal = ZERO) -> Flow[A
     """Ask for more for a run that is under way, by the rules of admission. Raises InsufficientCredits, BalanceUnavailable or
     LedgerError, and then nothing has changed. `unspent` of its budget is counted where no ledger counts what it holds."""
     plan = admission.plan
+    asked = replace(admission, plan=replace(plan, budget=by))
     micro = to_micro(by, up=True)
     for last in (False, True):
-        reading = yield from read(marked=True)
+        reading: Reading = yield Read(marked=True)
         available = None if plan.on_short == "warn" else spendable(plan, reading.balance)
-        grant = yield from extend_hold(plan.run_id, micro, available=available, mark=reading.mark)
+        grant: Grant = yield Extend(plan.run_id, micro, available, reading.mark)
         if grant.missing:
             raise LeaseLost("the run has no hold any more that could be extended", None, plan.run_id)
         held = grant.held_by_others or to_micro(unspent, up=True)
-        verdict = decide(replace(plan, budget=by), reading.balance, held)
-        if grant.admitted and (grant.held_by_others or available is None or not verdict.short):
+        asked = _decided(asked, reading.balance, held, reading.mark)
+        if grant.admitted and (grant.held_by_others or available is None or not asked.shortfall):
             plan = replace(plan, budget=whole(EXACT.add(plan.budget, by)))
             admission = replace(admission, plan=plan)
-            yield from emit(events.extended(admission, by))
+            yield Emit(events.extended(admission, by))
             return admission
         if not last:
-            for hold in (yield from sweep(plan.account)):
-                yield from emit(events.abandoned(hold, plan))
-    raise InsufficientCredits(
-        by,
-        verdict.headroom,
-        verdict.shortfall,
-        plan.unit,
-        plan.job,
-        plan.account,
-        reading.balance.amount,
-        from_micro(held),
-        plan.keep,
-        plan.run_id,
-        reading.balance.request_id,
-    )
+            yield from _drop_the_dead(plan)
+    raise _insufficient(asked)
 
 
 def _look_again(admission: Admission) -> Flow[Admission]:
@@ -218,19 +206,22 @@ def _look_again(admission: Admission) -> Flow[Admission]:
     If that cannot be done, the first answer stands.
     """
     try:
-        swept = yield from sweep(admission.plan.account)
-        for hold in swept:
-            yield from emit(events.abandoned(hold, admission.plan))
+        yield from _drop_the_dead(admission.plan)
         return (yield from _read(admission))
     except (BalanceUnavailable, LedgerError):
         return admission
+
+
+def _drop_the_dead(plan: Plan) -> Flow[None]:
+    for hold in (yield Sweep(plan.account)):
+        yield Emit(events.abandoned(hold, plan))
 
 
 def _read(admission: Admission, *, marked: bool = True, shared: bool = False) -> Flow[Admission]:
     if shared and admission.plan.max_age:
         reading = yield from _read_or_borrow(admission.plan)
     else:
-        reading = yield from read(marked=marked)
+        reading = yield Read(marked)
     mark = reading.mark
     held = mark.admitted - mark.released if mark else 0
     return _decided(admission, reading.balance, held, mark)
@@ -243,14 +234,14 @@ def _read_or_borrow(plan: Plan) -> Flow[Reading]:
     released since is counted. It may be behind on what happened outside of creditguard.
     """
     for _ in range(int(_CLAIM / _POLL)):
-        known = yield from recent(plan.account, max_age=plan.max_age, claim=_CLAIM)
+        known: Reading | bool = yield Recent(plan.account, plan.max_age, _CLAIM)
         if isinstance(known, Reading):
             return known
         if known:
             break
-        yield from sleep(_POLL)
-    reading = yield from read(marked=True)
-    yield from publish(plan.account, reading)
+        yield Sleep(_POLL)
+    reading: Reading = yield Read(marked=True)
+    yield Publish(plan.account, reading)
     return reading
 
 
@@ -258,8 +249,8 @@ def _reserve(admission: Admission) -> Flow[tuple[Admission, bool]]:
     plan, balance = admission.plan, admission.balance
     assert balance is not None  # noqa: S101 - only asked once a balance has been read
     waits = max(3 * _interval(plan), _PLACE) if plan.wait and plan.on_short == "abort" else 0.0
-    hold = replace(plan.hold, balance=to_micro(balance.amount, up=False), waits=waits)
-    grant = yield from reserve(hold, available=spendable(plan, balance), mark=admission.mark)
+    hold = plan.hold(to_micro(balance.amount, up=False), waits)
+    grant: Grant = yield Reserve(hold, spendable(plan, balance), admission.mark)
     return _decided(admission, balance, grant.held_by_others, admission.mark), grant.admitted
 
 
@@ -277,22 +268,28 @@ def _decided(admission: Admission, balance: Balance, held: int, mark: Mark | Non
 
 def _verdict(admission: Admission, *, held: bool, cite: bool = False) -> Flow[Admission]:
     """Announce the decision, unless it has been announced: a refusal, or a start without a balance. A refusal cites past runs."""
-    plan, balance = admission.plan, admission.balance
-    if admission.refusal or balance is None:
+    plan = admission.plan
+    if admission.refusal or admission.balance is None:
         return admission
     if cite or (admission.shortfall and plan.on_short == "abort"):
         admission = yield from _with_past_runs(admission)
     if not admission.shortfall:
-        yield from emit(events.admitted(admission, held=held))
+        yield Emit(events.admitted(admission, held=held))
         return admission
     if plan.on_short == "warn":
-        yield from emit(events.short(admission))
+        yield Emit(events.short(admission))
         return admission
-    yield from emit(events.refused(admission))
-    refusal = InsufficientCredits(
+    yield Emit(events.refused(admission))
+    return replace(admission, refusal=_insufficient(admission))
+
+
+def _insufficient(admission: Admission) -> InsufficientCredits:
+    plan, balance = admission.plan, admission.balance
+    assert balance is not None  # noqa: S101 - else nobody could say that it falls short
+    return InsufficientCredits(
         plan.budget,
         admission.headroom or ZERO,
-        admission.shortfall,
+        admission.shortfall or ZERO,
         plan.unit,
         plan.job,
         plan.account,
@@ -303,14 +300,13 @@ def _verdict(admission: Admission, *, held: bool, cite: bool = False) -> Flow[Ad
         balance.request_id,
         admission.usually,
     )
-    return replace(admission, refusal=refusal)
 
 
 def _with_past_runs(admission: Admission) -> Flow[Admission]:
     if admission.ledger_failed:
         return admission
     try:
-        return replace(admission, usually=(yield from usual(admission.plan.account, admission.plan.job)))
+        return replace(admission, usually=(yield Usual(admission.plan.account, admission.plan.job)))
     except LedgerError:
         return admission  # the decision stands without it
 
@@ -318,7 +314,7 @@ def _with_past_runs(admission: Admission) -> Flow[Admission]:
 def _without_balance(admission: Admission, error: BalanceUnavailable) -> Flow[Admission]:
     """Apply `on_unreadable`: fail closed or open."""
     choice = admission.plan.on_unreadable
-    yield from emit(events.unreadable(admission, error, choice, "before"))
+    yield Emit(events.unreadable(admission, error, choice, "before"))
     return replace(admission, refusal=error) if choice == "abort" else admission
 
 
@@ -326,7 +322,7 @@ def _without_ledger(admission: Admission, error: LedgerError) -> Flow[Admission]
     """Pass over a ledger that nobody asked for; else apply `on_unreadable`. Whoever goes on decides by the balance alone."""
     plan = admission.plan
     choice: events.Policy = "passed_over" if plan.ledger_optional else plan.on_unreadable
-    yield from emit(events.ledger_unavailable(admission, error, choice, "before"))
+    yield Emit(events.ledger_unavailable(admission, error, choice, "before"))
     if choice == "abort":
         return replace(admission, refusal=error)
     admission = Admission(plan, admission.started, ledger_failed=True)
@@ -339,22 +335,22 @@ def _without_ledger(admission: Admission, error: LedgerError) -> Flow[Admission]
 def _hold_regardless(admission: Admission) -> Flow[None]:
     """Make a run visible that starts although it is short or unread. It starts in any case."""
     try:
-        yield from reserve(admission.plan.hold, available=None, mark=None)
+        yield Reserve(admission.plan.hold(), None, None)
     except LedgerError as error:
-        yield from emit(events.ledger_unavailable(admission, error, "warn", "before"))
+        yield Emit(events.ledger_unavailable(admission, error, "warn", "before"))
 
 
 def _give_back(asked: list[Plan]) -> Flow[None]:
     if asked:
         try:
-            yield from release(asked[0].run_id)
+            yield Release(asked[0].run_id)
         except LedgerError:
             pass  # it is tried again until the ledger has taken it, and what is under way says more
 
 
 def _file(report: Report) -> Flow[None]:
     try:
-        yield from settle(report)
+        yield Settle(report)
     except LedgerError:
         pass  # likewise
 
@@ -369,21 +365,21 @@ def leave(admission: Admission, ending: Ending, *, quickly: bool = False) -> Flo
             pass  # the report says what is known
     report = make_report(admission, ending, found)
     if drifted(admission.plan, report):
-        yield from emit(events.drift(admission, report))
+        yield Emit(events.drift(admission, report))
     # An account that was seen behind what was recorded is remembered; until a settled report agrees with its record.
     was = bool(found.mark and found.mark.lagging)
     lagging = lags(admission.plan, report, was=was)
     if lagging != was:
-        yield from emit(events.lagging(admission, report.balance_delta, report.credits_recorded, lagging=lagging))
-    yield from emit(events.finished(report))
-    yield from deliver(report)
+        yield Emit(events.lagging(admission, report.balance_delta, report.credits_recorded, lagging=lagging))
+    yield Emit(events.finished(report))
+    yield Deliver(report)
     try:
-        yield from settle(report)
+        yield Settle(report)
         if lagging != was:
-            yield from set_lagging(admission.plan.account, lagging=lagging)
+            yield SetLagging(admission.plan.account, lagging)
     except LedgerError as error:
         if not admission.ledger_failed:
-            yield from emit(events.ledger_unavailable(admission, error, "none", "after"))
+            yield Emit(events.ledger_unavailable(admission, error, "none", "after"))
     return report
 
 
@@ -396,18 +392,18 @@ def _exit_readings(admission: Admission, ending: Ending, found: Exit) -> Flow[No
         return
     try:
         # After the balance: whoever starts from now on is not in it.
-        found.mark = yield from take_mark(admission.plan.account)
+        found.mark = yield TakeMark(admission.plan.account)
     except LedgerError as error:
-        yield from emit(events.ledger_unavailable(admission, error, "none", "after"))
+        yield Emit(events.ledger_unavailable(admission, error, "none", "after"))
 
 
 def _read_once(admission: Admission, ending: Ending, found: Exit) -> Flow[None]:
     if admission.plan.settle:
-        yield from sleep(admission.plan.settle)
+        yield Sleep(admission.plan.settle)
     try:
-        reading = yield from read(marked=False)
+        reading: Reading = yield Read(marked=False)
     except BalanceUnavailable as error:
-        yield from emit(events.unreadable(admission, error, "none", "after"))
+        yield Emit(events.unreadable(admission, error, "none", "after"))
     else:
         found.saw(reading.balance, ending.ended)
         found.settled = settled_by_time(admission, ending, found)
@@ -417,16 +413,16 @@ def _until_stable(admission: Admission, ending: Ending, found: Exit) -> Flow[Non
     """Read until the balance has come to rest, or the time is up. A reading that fails in between is passed over."""
     plan = admission.plan
     interval = max(plan.min_interval, _SHORTEST_INTERVAL)
-    started = yield from now()
+    started: float = yield Now()
     slept = 0.0
     while True:
         failure: BalanceUnavailable | None = None
         try:
-            balance = (yield from read(marked=False)).balance
+            balance: Balance = (yield Read(marked=False)).balance
         except BalanceUnavailable as error:
             failure = error
         # What was slept has passed, whatever the clock says: one that is frozen must not keep us here for ever.
-        passed = max((yield from now()) - started, slept)
+        passed = max((yield Now()) - started, slept)
         if not failure:
             found.saw(balance, started + passed)
             found.settled = settled_by_readings(admission, ending, found)
@@ -435,10 +431,10 @@ def _until_stable(admission: Admission, ending: Ending, found: Exit) -> Flow[Non
         # The last one may come half an interval late: four intervals of 15 s in 60 s are five readings.
         if found.settled or passed + interval / 2 > plan.settle:
             break
-        yield from sleep(interval)
+        yield Sleep(interval)
         slept += interval
     if failure and not found.after:
-        yield from emit(events.unreadable(admission, failure, "none", "after"))
+        yield Emit(events.unreadable(admission, failure, "none", "after"))
 
 
 def _alone(admission: Admission) -> Flow[bool]:
@@ -446,7 +442,7 @@ def _alone(admission: Admission) -> Flow[bool]:
     if admission.mark is None:
         return False
     try:
-        mark = yield from take_mark(admission.plan.account)
+        mark: Mark = yield TakeMark(admission.plan.account)
     except LedgerError:
         return False  # said when the mark of the report cannot be taken either
     return overlapping(admission.mark, mark) == 0

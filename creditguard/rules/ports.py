@@ -37,15 +37,6 @@ class BalanceSource(Protocol):
         ...
 
 
-@runtime_checkable
-class AsyncBalanceSource(BalanceSource, Protocol):
-    """A source that can be read without blocking the event loop. One that cannot is read in a worker thread."""
-
-    async def aread(self, timeout: float) -> Balance:
-        """As `read`."""
-        ...
-
-
 class Ledger(Protocol):
     """Holds against accounts, for every process that shares the ledger.
 

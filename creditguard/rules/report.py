@@ -170,9 +170,6 @@ def drifted(plan: Plan, report: Report) -> bool:
     return report.drift.copy_abs() > drift_tolerance(plan, report.credits_recorded)
 
 
-# The watch
-
-
 def lags(plan: Plan, report: Report, *, was: bool) -> bool:
     """Whether the account shows debits later than they are recorded, where `was` says that it was known to.
 

@@ -131,6 +131,3 @@ def reason_to_stop(plan: Plan, said: Alarms, now: Spending, balance_now: Decimal
     if said.low:
         return BudgetExceeded(now.spent, plan.budget, plan.unit, plan.job, plan.run_id, balance_now, plan.stop_below)
     return None
-
-
-# The end

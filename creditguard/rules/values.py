@@ -12,20 +12,10 @@ from creditguard.errors import CreditGuardError
 from creditguard.rules.amounts import ZERO, to_micro
 
 Label: TypeAlias = "str | int | float | bool"
-
-
 OnShort: TypeAlias = Literal["abort", "warn"]
-
-
 OnOverrun: TypeAlias = Literal["warn", "stop"]
-
-
 Outcome: TypeAlias = Literal["succeeded", "failed", "cancelled", "refused"]
-
-
 Basis: TypeAlias = Literal["recorded", "account_delta", "shared_account_delta", "unknown"]
-
-
 SpentBasis: TypeAlias = Literal["recorded", "account_delta", "at_least", "shared_account_delta", "unknown"]
 """How sure a figure of the watch is: as `Basis`, and `at_least`, a lower bound, once the balance has risen."""
 
@@ -167,10 +157,9 @@ class Plan:
     """Stop the run when less than this is left on the account, whoever spent it."""
     labels: Mapping[str, Label] = field(default_factory=dict)
 
-    @property
-    def hold(self) -> Hold:
+    def hold(self, balance: int | None = None, waits: float = 0.0) -> Hold:
         """The hold that this plan asks of the ledger."""
-        return Hold(self.run_id, self.account, to_micro(self.budget, up=True), self.job, self.labels)
+        return Hold(self.run_id, self.account, to_micro(self.budget, up=True), self.job, self.labels, balance, waits)
 
     @property
     def may_stop(self) -> bool:

@@ -106,7 +106,7 @@ class Walk:
 
 def test_what_fits_is_admitted_and_held():
     walk = Walk(flow.enter(PLAN), 1.0, reading(120), granted(), None, 2.0)
-    assert walk.effects[1:3] == [Read(marked=True), Reserve(replace(PLAN.hold, balance=120_000_000), 120_000_000, MARK)]
+    assert walk.effects[1:3] == [Read(marked=True), Reserve(PLAN.hold(120_000_000), 120_000_000, MARK)]
     assert walk.kinds == ["Now", "Read", "Reserve", "Emit", "Now"]
     assert walk.events[0].name == events.ADMITTED
     assert walk.events[0].fields["headroom"] == 120
@@ -185,7 +185,7 @@ def test_warn_mode_starts_although_short_and_is_held_for_others_to_see():
     plan = replace(PLAN, on_short="warn")
     walk = Walk(flow.enter(plan), 1.0, reading(50), denied(0), granted(), None, 2.0)
     assert walk.events[0].name == events.SHORT
-    assert walk.effects[3] == Reserve(plan.hold, None, None)
+    assert walk.effects[3] == Reserve(plan.hold(), None, None)
     assert walk.result.refusal is None
     assert walk.result.shortfall == 30
 
@@ -213,7 +213,7 @@ def test_unreadable_fails_open_when_told_to():
     walk = Walk(flow.enter(plan), 1.0, UNREAD, None, granted(), 2.0)
     assert walk.kinds == ["Now", "Read", "Emit", "Reserve", "Now"]
     assert (walk.events[0].level, walk.events[0].fields["policy"]) == ("warning", "warn")
-    assert walk.effects[3] == Reserve(plan.hold, None, None)
+    assert walk.effects[3] == Reserve(plan.hold(), None, None)
     assert walk.result.refusal is None
     assert walk.result.balance is None
 

@@ -46,7 +46,7 @@ def balance(amount):
 def test_short_is_exactly_headroom_below_budget(amount, held, keep, budget):
     verdict = decide(plan(budget, keep), balance(amount), held)
     assert verdict.headroom == amount - Decimal(held) / 10**6 - keep
-    assert verdict.short == (verdict.headroom < budget)
+    assert (verdict.shortfall > 0) == (verdict.headroom < budget)
     assert verdict.shortfall == max(budget - verdict.headroom, 0)
 
 
@@ -61,9 +61,9 @@ def test_a_hosts_decimal_context_changes_no_decision():
 
 
 def test_an_empty_batch_fits_an_empty_account_but_not_an_overdrawn_one():
-    assert not decide(plan(0), balance(0), 0).short
-    assert decide(plan(0), balance(-1), 0).short
-    assert not decide(plan(5, keep=-10), balance(-3), 0).short
+    assert not decide(plan(0), balance(0), 0).shortfall
+    assert decide(plan(0), balance(-1), 0).shortfall
+    assert not decide(plan(5, keep=-10), balance(-3), 0).shortfall
 
 
 @pytest.mark.parametrize(

@@ -94,4 +94,4 @@ def test_json_amounts_are_integers_when_whole():
 
 def test_a_plans_hold_rounds_its_budget_up():
     plan = Plan("r", "job", "acct", "src", Decimal("0.0000005"))
-    assert plan.hold.amount == 1
+    assert plan.hold().amount == 1
