@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import typing
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
 
 from creditguard.airflow.masking import mask_environment
@@ -100,7 +99,7 @@ class guard(core_guard):  # noqa: N801 - as the one of creditguard
         return ApiMallHook(self._conn_id)
 
     def _use(self, hook: ApiMallHook) -> None:
-        self._options = replace(self._options, source=hook.get_conn(), account=self._options.account or hook.account)
+        self._options = self._options._replace(source=hook.get_conn(), account=self._options.account or hook.account)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import copy_context
-from dataclasses import replace
 from decimal import Decimal
 from functools import partial
 from typing import TypeAlias
@@ -114,7 +113,7 @@ class Lifecycle:
         self._emit_here(events.ledger_unavailable(self.admission, error, choice, "before"))
         if self._is_alone:
             return None
-        self.admission = replace(self.admission, refusal=error)
+        self.admission = self.admission._replace(refusal=error)
         self.report = refused(self.admission, time.monotonic())
         return error
 
@@ -202,8 +201,8 @@ class Lifecycle:
             self.vanish()
             return
         self.closed_early = not self.over
-        plan = replace(self.admission.plan, settle=0.0, settle_stable=False)
-        self.admission = replace(self.admission, plan=plan)
+        plan = self.admission.plan._replace(settle=0.0, settle_stable=False)
+        self.admission = self.admission._replace(plan=plan)
         self.engine.later(within * 0.7, self._cut)
         self._leave("cancelled", time.monotonic())
 
@@ -325,16 +324,16 @@ class Lifecycle:
 
     def adopt(self, run_id: str) -> None:
         """Speak for a run that another process was admitted with."""
-        self.plan = replace(self.plan, run_id=run_id)
-        self.admission = replace(self.admission, plan=self.plan)
+        self.plan = self.plan._replace(run_id=run_id)
+        self.admission = self.admission._replace(plan=self.plan)
         self.engine.start()
         self.is_admitted = True
 
     def extended_elsewhere(self, by: Decimal) -> None:
         """The run's hold has grown already: another process of the job has asked for it."""
         plan = self.admission.plan
-        plan = replace(plan, budget=whole(EXACT.add(plan.budget, by)))
-        self._extended(replace(self.admission, plan=plan))
+        plan = plan._replace(budget=whole(EXACT.add(plan.budget, by)))
+        self._extended(self.admission._replace(plan=plan))
 
     def _extended(self, admission: Admission | None) -> None:
         if admission:

@@ -9,9 +9,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextvars import Context
-from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING, Any, Generic, cast
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, cast
 
 from creditguard.engine.desk import PARKED, Resume
 from creditguard.engine.waiting import Ticket
@@ -24,8 +23,7 @@ if TYPE_CHECKING:
     from creditguard.engine.readings import Readings
 
 
-@dataclass(frozen=True, slots=True)
-class Parts:
+class Parts(NamedTuple):
     """What the effects of one account's runs are performed on."""
 
     readings: Readings

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
@@ -124,14 +123,13 @@ class guard:  # noqa: N801 - read at its place of use: `with guard(...)`, `@guar
         settings, laid = self._lay() if kind in process.warm else process.elsewhere(self._lay)
         process.warm.add(kind)
         job = self._name or name or host.job or "unnamed"
-        plan = replace(
-            laid.plan,
+        plan = laid.plan._replace(
             run_id=os.urandom(10).hex(),
             job=job,
             budget=self._budget_for(job, settings, args, kwargs),
             labels={**host.labels, **laid.plan.labels},
         )
-        parts = laid.parts if host is hosts.PLAIN else replace(laid.parts, sink=host.sink(laid.parts.sink))
+        parts = laid.parts if host is hosts.PLAIN else laid.parts._replace(sink=host.sink(laid.parts.sink))
         return Run(plan, parts, process, host)
 
     def _lay(self) -> tuple[CurrentSettings, _Laid]:

@@ -16,7 +16,6 @@ The event that a job may start is the last thing before its admission is deliver
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from decimal import Decimal
 from typing import TypeAlias
 
@@ -84,7 +83,7 @@ def enter(plan: Plan) -> Flow[Admission]:
     except BaseException:
         yield from _give_back(asked)
         raise
-    admission = replace(admission, started=(yield Now()))
+    admission = admission._replace(started=(yield Now()))
     yield Deliver(admission)
     if isinstance(admission.refusal, InsufficientCredits):
         yield from _file(refused(admission, admission.started))
@@ -180,7 +179,7 @@ def extend(admission: Admission, by: Decimal, unspent: Decimal = ZERO) -> Flow[A
     """Ask for more for a run that is under way, by the rules of admission. Raises InsufficientCredits, BalanceUnavailable or
     LedgerError, and then nothing has changed. `unspent` of its budget is counted where no ledger counts what it holds."""
     plan = admission.plan
-    asked = replace(admission, plan=replace(plan, budget=by))
+    asked = admission._replace(plan=plan._replace(budget=by))
     micro = to_micro(by, up=True)
     for last in (False, True):
         reading: Reading = yield Read(marked=True)
@@ -191,8 +190,8 @@ def extend(admission: Admission, by: Decimal, unspent: Decimal = ZERO) -> Flow[A
         held = grant.held_by_others or to_micro(unspent, up=True)
         asked = _decided(asked, reading.balance, held, reading.mark)
         if grant.admitted and (grant.held_by_others or available is None or not asked.shortfall):
-            plan = replace(plan, budget=whole(EXACT.add(plan.budget, by)))
-            admission = replace(admission, plan=plan)
+            plan = plan._replace(budget=whole(EXACT.add(plan.budget, by)))
+            admission = admission._replace(plan=plan)
             yield Emit(events.extended(admission, by))
             return admission
         if not last:
@@ -256,8 +255,7 @@ def _reserve(admission: Admission) -> Flow[tuple[Admission, bool]]:
 
 def _decided(admission: Admission, balance: Balance, held: int, mark: Mark | None) -> Admission:
     verdict = decide(admission.plan, balance, held)
-    return replace(
-        admission,
+    return admission._replace(
         balance=balance,
         mark=mark,
         held_by_others=from_micro(held),
@@ -280,7 +278,7 @@ def _verdict(admission: Admission, *, held: bool, cite: bool = False) -> Flow[Ad
         yield Emit(events.short(admission))
         return admission
     yield Emit(events.refused(admission))
-    return replace(admission, refusal=_insufficient(admission))
+    return admission._replace(refusal=_insufficient(admission))
 
 
 def _insufficient(admission: Admission) -> InsufficientCredits:
@@ -306,7 +304,7 @@ def _with_past_runs(admission: Admission) -> Flow[Admission]:
     if admission.ledger_failed:
         return admission
     try:
-        return replace(admission, usually=(yield Usual(admission.plan.account, admission.plan.job)))
+        return admission._replace(usually=(yield Usual(admission.plan.account, admission.plan.job)))
     except LedgerError:
         return admission  # the decision stands without it
 
@@ -315,7 +313,7 @@ def _without_balance(admission: Admission, error: BalanceUnavailable) -> Flow[Ad
     """Apply `on_unreadable`: fail closed or open."""
     choice = admission.plan.on_unreadable
     yield Emit(events.unreadable(admission, error, choice, "before"))
-    return replace(admission, refusal=error) if choice == "abort" else admission
+    return admission._replace(refusal=error) if choice == "abort" else admission
 
 
 def _without_ledger(admission: Admission, error: LedgerError) -> Flow[Admission]:
@@ -324,7 +322,7 @@ def _without_ledger(admission: Admission, error: LedgerError) -> Flow[Admission]
     choice: events.Policy = "passed_over" if plan.ledger_optional else plan.on_unreadable
     yield Emit(events.ledger_unavailable(admission, error, choice, "before"))
     if choice == "abort":
-        return replace(admission, refusal=error)
+        return admission._replace(refusal=error)
     admission = Admission(plan, admission.started, ledger_failed=True)
     try:
         return (yield from _read(admission, marked=False))

@@ -11,14 +11,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import NamedTuple
 
 from creditguard.rules.amounts import EXACT
 from creditguard.rules.spending import Trend
 from creditguard.rules.values import Admission, Balance, Mark, Outcome
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(NamedTuple):
     """How a run ended, and what was known of it by then."""
 
     outcome: Outcome

@@ -6,7 +6,6 @@ tells which. So falls are added up by themselves, and a rise is remembered.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import NamedTuple
 
@@ -18,8 +17,7 @@ _RECENT = 6
 """Readings that the burn rate rests on: enough to smooth a bursty job, few enough to follow one that has changed its pace."""
 
 
-@dataclass(frozen=True, slots=True)
-class Trend:
+class Trend(NamedTuple):
     """The readings so far. Times are monotonic seconds."""
 
     last: Decimal
@@ -44,7 +42,7 @@ class Trend:
         fallen = EXACT.add(self.fallen, max(EXACT.subtract(self.last, amount), ZERO))
         recent = (*self.recent[1 - _RECENT :], (at, fallen))
         if amount == self.last:
-            return replace(self, at=at, recent=recent)
+            return self._replace(at=at, recent=recent)
         pause = 0.0 if self.moved is None else at - self.moved
         return Trend(
             amount,

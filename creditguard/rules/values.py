@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
 from typing import Literal, NamedTuple, TypeAlias
@@ -12,6 +11,7 @@ from creditguard.errors import CreditGuardError
 from creditguard.rules.amounts import ZERO, to_micro
 
 Label: TypeAlias = "str | int | float | bool"
+NO_LABELS: Mapping[str, Label] = {}
 OnShort: TypeAlias = Literal["abort", "warn"]
 OnOverrun: TypeAlias = Literal["warn", "stop"]
 Outcome: TypeAlias = Literal["succeeded", "failed", "cancelled", "refused"]
@@ -28,8 +28,7 @@ class SettleTime(NamedTuple):
     stable: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Balance:
+class Balance(NamedTuple):
     """What a source said is left: `amount` in `unit`, at `read_at` (UTC), under the source's own `request_id`."""
 
     amount: Decimal
@@ -61,8 +60,7 @@ class Reading(NamedTuple):
     mark: Mark | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
+class Owner(NamedTuple):
     """The process that a lease belongs to. `id` is new for each process, forks included; the rest lets another process on
     the same host see whether it still lives: `host` and `boot` say which running machine (and process namespace) can look,
     `pid` and `started` (the kernel's start time of that pid) whom to look for.
@@ -75,8 +73,7 @@ class Owner:
     started: str
 
 
-@dataclass(frozen=True, slots=True)
-class Hold:
+class Hold(NamedTuple):
     """The promise of `amount` micro-credits of `account` to one run. `id` is the run's id, chosen before it is written.
 
     `balance` is what was on the account when the run was admitted (micro-credits; None when that is not known): the ledger
@@ -88,7 +85,7 @@ class Hold:
     account: str
     amount: int
     job: str
-    labels: Mapping[str, Label] = field(default_factory=dict)
+    labels: Mapping[str, Label] = NO_LABELS
     balance: int | None = None
     waits: float = 0.0
 
@@ -119,8 +116,7 @@ class LiveHold(NamedTuple):
     budget: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(NamedTuple):
     """What one run asks for, all settled before anything is read."""
 
     run_id: str
@@ -155,7 +151,7 @@ class Plan:
     on_overrun: OnOverrun = "warn"
     stop_below: Decimal | None = None
     """Stop the run when less than this is left on the account, whoever spent it."""
-    labels: Mapping[str, Label] = field(default_factory=dict)
+    labels: Mapping[str, Label] = NO_LABELS
 
     def hold(self, balance: int | None = None, waits: float = 0.0) -> Hold:
         """The hold that this plan asks of the ledger."""
@@ -167,8 +163,7 @@ class Plan:
         return self.on_overrun == "stop" or self.stop_below is not None
 
 
-@dataclass(frozen=True, slots=True)
-class Admission:
+class Admission(NamedTuple):
     """What was read and decided before a run: `refusal` is why it may not start, None when it may."""
 
     plan: Plan

@@ -6,9 +6,8 @@ A new option is named here (in `GuardOptions` and in `Options`), in `rules.value
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from decimal import Decimal
-from typing import TYPE_CHECKING, Any, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
 
 from creditguard.errors import ConfigurationError
 from creditguard.rules.amounts import Amount, to_credits
@@ -24,7 +23,7 @@ from creditguard.rules.arguments import (
     parse_thresholds,
 )
 from creditguard.rules.ports import BalanceSource, EventSink, Ledger
-from creditguard.rules.values import Label, OnOverrun, OnShort, SettleTime
+from creditguard.rules.values import NO_LABELS, Label, OnOverrun, OnShort, SettleTime
 from creditguard.settings import CurrentSettings
 
 if TYPE_CHECKING:
@@ -72,7 +71,6 @@ def _labels(value: Any, _: str) -> Mapping[str, Label]:
 
 
 _DEFAULT_THRESHOLDS = (Decimal("0.5"), Decimal("0.8"), Decimal(1))
-_NO_LABELS: Mapping[str, Label] = {}
 
 _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "budget": _budget,
@@ -97,8 +95,7 @@ _CHECKS: dict[str, Callable[[Any, str], Any]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Options:
+class Options(NamedTuple):
     """The options that were given, checked. None: left to the settings, or to the default that the rules have."""
 
     budget: Decimal | Callable[..., Amount] | None = None
@@ -152,5 +149,5 @@ class Options:
             "max_age": settings.max_age if self.max_age is None else self.max_age,
             "wait": self.wait or 0.0,
             "shrink": shrink,
-            "labels": self.labels or _NO_LABELS,
+            "labels": self.labels or NO_LABELS,
         }

@@ -32,7 +32,6 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -150,7 +149,7 @@ class Worker:
         self.ledger: Any = {"late": Late, "outside": Outside}.get(rule, lambda same: same)(ledger)
         self.rule, self.pool = rule, pool
         self.read = pool.lagging if rule in {"waiting", "lagging"} else lambda: pool.read()[0]
-        self.me = replace(this_process(), host="elsewhere") if elsewhere else this_process()
+        self.me = this_process()._replace(host="elsewhere") if elsewhere else this_process()
         self.dice = random.Random(self.me.id)
         self.held: set[str] = set()
         self.turn = threading.Lock()

@@ -12,7 +12,6 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -26,7 +25,7 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc")
 
 def owner_of(pid: int) -> Owner:
     """The owner that a process on this host is to others."""
-    return replace(this_process(), id="other", pid=pid, started=processes._stat(str(pid))[2])
+    return this_process()._replace(id="other", pid=pid, started=processes._stat(str(pid))[2])
 
 
 @contextmanager
@@ -51,7 +50,7 @@ def test_a_process_is_itself_for_life() -> None:
     assert me is this_process()
     assert me.pid == os.getpid()
     assert not is_dead(me)
-    assert not is_dead(replace(me, id="as others know it"))
+    assert not is_dead(me._replace(id="as others know it"))
 
 
 def test_a_fork_is_another_owner() -> None:
@@ -97,8 +96,8 @@ def test_a_killed_child_that_nobody_has_reaped_is_dead() -> None:
 def test_a_pid_that_was_given_to_another_process_is_dead() -> None:
     with sleeper() as process:
         owner = owner_of(process.pid)
-        assert is_dead(replace(owner, started=str(int(owner.started) - 1)))
-        assert not is_dead(replace(owner, started=""))
+        assert is_dead(owner._replace(started=str(int(owner.started) - 1)))
+        assert not is_dead(owner._replace(started=""))
 
 
 @linux
@@ -134,14 +133,14 @@ def test_the_name_of_a_command_does_not_matter(tmp_path: Path, name: str) -> Non
 
 
 def test_whoever_cannot_be_seen_is_not_dead() -> None:
-    gone = replace(this_process(), id="other", pid=2**22 + 1, started="1")
+    gone = this_process()._replace(id="other", pid=2**22 + 1, started="1")
     assert is_dead(gone)
-    assert not is_dead(replace(gone, host="elsewhere"))
-    assert not is_dead(replace(gone, host=f"{gone.host}@pid4026532198"))
-    assert not is_dead(replace(gone, boot="another"))
-    assert not is_dead(replace(gone, boot=""))
-    assert not is_dead(replace(gone, pid=0))
-    assert not is_dead(replace(gone, pid=-1))
+    assert not is_dead(gone._replace(host="elsewhere"))
+    assert not is_dead(gone._replace(host=f"{gone.host}@pid4026532198"))
+    assert not is_dead(gone._replace(boot="another"))
+    assert not is_dead(gone._replace(boot=""))
+    assert not is_dead(gone._replace(pid=0))
+    assert not is_dead(gone._replace(pid=-1))
 
 
 @pytest.fixture
@@ -161,8 +160,8 @@ def test_a_hidden_process_is_not_dead(proc: Path) -> None:
     """With hidepid, /proc does not show the processes of others."""
     me = this_process()
     with sleeper() as process:
-        assert not is_dead(replace(me, id="other", pid=process.pid))
-    assert is_dead(replace(me, id="other", pid=process.pid))
+        assert not is_dead(me._replace(id="other", pid=process.pid))
+    assert is_dead(me._replace(id="other", pid=process.pid))
 
 
 @pytest.mark.parametrize("stat", ["", "garbage", "12 (x) S", "12 (x) S a b c"])
@@ -170,7 +169,7 @@ def test_an_entry_that_is_not_understood_says_nothing(proc: Path, stat: str) -> 
     me = this_process()
     (proc / "12").mkdir()
     (proc / "12/stat").write_text(stat)
-    assert not is_dead(replace(me, id="other", pid=12))
+    assert not is_dead(me._replace(id="other", pid=12))
 
 
 def test_namespaces_are_part_of_the_host(proc: Path) -> None:
@@ -184,21 +183,21 @@ def test_a_proc_of_another_namespace_is_not_believed(proc: Path) -> None:
     (proc / "self/stat").write_text(f"{os.getpid() + 1} (python) R {'0 ' * 16} 1 0 4711 0 0\n")
     me = this_process()
     assert me.boot == ""
-    assert not is_dead(replace(me, id="other", pid=2**22 + 1))
+    assert not is_dead(me._replace(id="other", pid=2**22 + 1))
 
 
 def test_without_proc_nobody_is_dead_unless_the_boot_is_known(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(processes, "_PROC", str(tmp_path / "none"))
-    gone = replace(this_process(), id="other", pid=2**22 + 1)
+    gone = this_process()._replace(id="other", pid=2**22 + 1)
     try:
         processes._forget()
         assert this_process().boot == ""
-        assert not is_dead(replace(gone, boot=""))
+        assert not is_dead(gone._replace(boot=""))
         monkeypatch.setattr(processes, "_boot_session", lambda: gone.boot)
         processes._forget()
         assert this_process().boot == gone.boot
         assert is_dead(gone)
-        assert not is_dead(replace(gone, pid=os.getppid()))
+        assert not is_dead(gone._replace(pid=os.getppid()))
     finally:
         processes._forget()
 

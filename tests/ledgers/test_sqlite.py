@@ -437,7 +437,6 @@ def test_an_interrupt_in_a_verb_leaves_neither_lock_nor_transaction(used: Path) 
 
 
 def test_a_reading_from_another_boot_has_no_age(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from dataclasses import replace
     from datetime import datetime, timezone
     from decimal import Decimal
 
@@ -446,7 +445,7 @@ def test_a_reading_from_another_boot_has_no_age(path: Path, monkeypatch: pytest.
     here = module.this_process()
     reading = Reading(Balance(Decimal(5), "credits", datetime.now(timezone.utc)), Mark())
     with ledger_at(path) as ledger:
-        monkeypatch.setattr(module, "this_process", lambda: replace(here, boot="before"))
+        monkeypatch.setattr(module, "this_process", lambda: here._replace(boot="before"))
         ledger.publish("a", reading)
         assert ledger.recent("a", max_age=60, claim=60) == reading
         ledger.publish("b", reading)

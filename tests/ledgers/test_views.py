@@ -181,12 +181,11 @@ class Machine:
         self._patch = monkeypatch
 
     def believe(self, clock: Clock | None = None, **boot: str) -> None:
-        from dataclasses import replace
 
         from creditguard.ledgers import sqlite as module
 
         self._patch.setattr(module, "clock", lambda: clock or Clock(KERNEL))
-        me = replace(this_process(), **boot)
+        me = this_process()._replace(**boot)
         self._patch.setattr(module, "this_process", lambda: me)
 
 

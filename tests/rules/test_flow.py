@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import datetime, timezone
 from decimal import Decimal
 
@@ -182,7 +181,7 @@ def test_if_looking_again_fails_the_first_answer_stands(failure):
 
 
 def test_warn_mode_starts_although_short_and_is_held_for_others_to_see():
-    plan = replace(PLAN, on_short="warn")
+    plan = PLAN._replace(on_short="warn")
     walk = Walk(flow.enter(plan), 1.0, reading(50), denied(0), granted(), None, 2.0)
     assert walk.events[0].name == events.SHORT
     assert walk.effects[3] == Reserve(plan.hold(), None, None)
@@ -191,7 +190,7 @@ def test_warn_mode_starts_although_short_and_is_held_for_others_to_see():
 
 
 def test_warn_mode_starts_even_if_that_hold_cannot_be_written():
-    plan = replace(PLAN, on_short="warn")
+    plan = PLAN._replace(on_short="warn")
     walk = Walk(flow.enter(plan), 1.0, reading(50), denied(0), DOWN, None, None, 2.0)
     assert [event.name for event in walk.events] == [events.LEDGER_UNAVAILABLE, events.SHORT]
     assert walk.result.refusal is None
@@ -209,7 +208,7 @@ def test_unreadable_fails_closed():
 
 
 def test_unreadable_fails_open_when_told_to():
-    plan = replace(PLAN, on_unreadable="warn")
+    plan = PLAN._replace(on_unreadable="warn")
     walk = Walk(flow.enter(plan), 1.0, UNREAD, None, granted(), 2.0)
     assert walk.kinds == ["Now", "Read", "Emit", "Reserve", "Now"]
     assert (walk.events[0].level, walk.events[0].fields["policy"]) == ("warning", "warn")
@@ -226,7 +225,7 @@ def test_a_ledger_that_was_named_fails_closed():
 
 
 def test_the_ledger_nobody_asked_for_is_passed_over():
-    plan = replace(PLAN, ledger_optional=True)
+    plan = PLAN._replace(ledger_optional=True)
     walk = Walk(flow.enter(plan), 1.0, DOWN, None, reading(120, None), None, 2.0)
     assert walk.effects[3] == Read(marked=False)
     assert [(event.name, event.level) for event in walk.events] == [
@@ -238,14 +237,14 @@ def test_the_ledger_nobody_asked_for_is_passed_over():
 
 
 def test_without_a_ledger_the_balance_still_decides():
-    plan = replace(PLAN, on_unreadable="warn")
+    plan = PLAN._replace(on_unreadable="warn")
     walk = Walk(flow.enter(plan), 1.0, reading(120), DOWN, None, reading(50, None), None, 2.0, None)
     assert [event.name for event in walk.events] == [events.LEDGER_UNAVAILABLE, events.REFUSED]
     assert walk.result.refusal.has == 50
 
 
 def test_neither_ledger_nor_balance():
-    plan = replace(PLAN, ledger_optional=True)
+    plan = PLAN._replace(ledger_optional=True)
     walk = Walk(flow.enter(plan), 1.0, DOWN, None, UNREAD, None, 2.0)
     assert [event.name for event in walk.events] == [events.LEDGER_UNAVAILABLE, events.UNREADABLE]
     assert walk.result.refusal is UNREAD
@@ -279,26 +278,26 @@ def test_a_flow_that_is_dropped_asks_for_nothing_more(outcomes):
 
 
 def test_a_recent_reading_of_another_process_serves():
-    plan = replace(PLAN, max_age=5.0)
+    plan = PLAN._replace(max_age=5.0)
     walk = Walk(flow.enter(plan), 1.0, reading(120), granted(), None, 2.0)
     assert walk.effects[1] == Recent("acct", 5.0, 15.0)
     assert Read(marked=True) not in walk.effects
 
 
 def test_whose_turn_it_is_reads_and_publishes():
-    plan = replace(PLAN, max_age=5.0)
+    plan = PLAN._replace(max_age=5.0)
     walk = Walk(flow.enter(plan), 1.0, True, reading(120), None, granted(), None, 2.0)
     assert walk.effects[2:4] == [Read(marked=True), Publish("acct", reading(120))]
 
 
 def test_the_others_wait_for_it():
-    plan = replace(PLAN, max_age=5.0)
+    plan = PLAN._replace(max_age=5.0)
     walk = Walk(flow.enter(plan), 1.0, False, None, reading(120), granted(), None, 2.0)
     assert walk.kinds == ["Now", "Recent", "Sleep", "Recent", "Reserve", "Emit", "Now"]
 
 
 def test_but_not_for_ever():
-    plan = replace(PLAN, max_age=5.0)
+    plan = PLAN._replace(max_age=5.0)
     walk = Walk(flow.enter(plan), 1.0, *[False, None] * 150, reading(120), None, granted(), None, 2.0)
     assert walk.kinds.count("Sleep") == 150
     assert walk.result.refusal is None
@@ -321,12 +320,12 @@ def test_asking_counts_what_others_hold_and_looks_again():
 
 def test_asking_without_a_balance():
     assert Walk(flow.ask(PLAN), 1.0, UNREAD, None).result.refusal is UNREAD
-    plan = replace(PLAN, on_short="warn", on_unreadable="warn")
+    plan = PLAN._replace(on_short="warn", on_unreadable="warn")
     assert Walk(flow.ask(plan), 1.0, UNREAD, None).result.refusal is None
 
 
 def test_asking_without_a_ledger():
-    plan = replace(PLAN, ledger_optional=True)
+    plan = PLAN._replace(ledger_optional=True)
     walk = Walk(flow.ask(plan), 1.0, DOWN, None, reading(120, None), None)
     assert walk.result.refusal is None
     assert walk.result.ledger_failed
@@ -362,7 +361,7 @@ def test_over_budget_is_a_warning():
 
 
 def test_settling_waits_before_it_reads():
-    admission = replace(ADMITTED, plan=replace(PLAN, settle=30.0))
+    admission = ADMITTED._replace(plan=PLAN._replace(settle=30.0))
     walk = Walk(flow.leave(admission, ENDING), None, Reading(balance(100)), ONE_MORE, None, None)
     assert walk.effects[0] == Sleep(30.0)
 
@@ -390,7 +389,7 @@ def test_a_ledger_that_is_gone_at_exit_is_an_event():
 
 
 def test_a_ledger_that_had_been_passed_over_is_not_complained_of_again():
-    admission = replace(ADMITTED, mark=None, ledger_failed=True)
+    admission = ADMITTED._replace(mark=None, ledger_failed=True)
     walk = Walk(flow.leave(admission, ENDING), Reading(balance(100)), None, DOWN)
     assert walk.kinds == ["Read", "Emit", "Settle"]
     assert [event.name for event in walk.events] == [events.FINISHED]
@@ -404,7 +403,7 @@ def test_an_exit_reading_that_is_cut_short_leaves_a_gap():
 
 
 def test_a_caller_that_vanished_gets_no_reading_but_a_report():
-    walk = Walk(flow.leave(ADMITTED, replace(ENDING, outcome="cancelled"), quickly=True), None, None)
+    walk = Walk(flow.leave(ADMITTED, ENDING._replace(outcome="cancelled"), quickly=True), None, None)
     assert walk.kinds == ["Emit", "Settle"]
     assert (walk.result.outcome, walk.result.basis) == ("cancelled", "unknown")
 
@@ -432,7 +431,7 @@ def test_effects_are_plain_values():
 
 # settling
 
-STABLE = replace(ADMITTED, plan=replace(PLAN, settle=60.0, settle_stable=True))
+STABLE = ADMITTED._replace(plan=PLAN._replace(settle=60.0, settle_stable=True))
 
 
 def read_at(second, amount):
@@ -475,9 +474,9 @@ def test_while_settling_a_reading_may_fail():
 
 
 def test_but_not_all_of_them():
-    plan = replace(PLAN, settle=10.0, settle_stable=True, min_interval=10.0)
+    plan = PLAN._replace(settle=10.0, settle_stable=True, min_interval=10.0)
     walk = Walk(
-        flow.leave(replace(ADMITTED, plan=plan), ENDING),
+        flow.leave(ADMITTED._replace(plan=plan), ENDING),
         0.0,
         UNREAD,
         0.0,
@@ -498,7 +497,7 @@ def test_what_was_read_before_settling_was_cut_short_stands():
     assert (walk.result.balance_after, walk.result.settled) == (100, False)
 
 
-SURE = replace(ENDING, recorded=Decimal(20), pending=0)
+SURE = ENDING._replace(recorded=Decimal(20), pending=0)
 
 
 def test_a_record_that_the_account_confirms_ends_the_waiting():
@@ -516,13 +515,13 @@ def test_unless_others_may_explain_it(mark):
 
 
 def test_or_no_ledger_can_tell():
-    admission = replace(STABLE, mark=None)
+    admission = STABLE._replace(mark=None)
     walk = Walk(flow.leave(admission, SURE), 0.0, *read_at(0.0, 100), None, *read_at(15.0, 100), None, None)
     assert walk.kinds == ["Now", "Read", "Now", "Sleep", "Read", "Now", "Emit", "Settle"]
 
 
 def test_drift_has_its_event():
-    ending = replace(ENDING, recorded=Decimal(10))
+    ending = ENDING._replace(recorded=Decimal(10))
     walk = Walk(flow.leave(ADMITTED, ending), Reading(balance(100)), ONE_MORE, None, None, None)
     drift, finished = walk.events
     assert (drift.name, drift.level, drift.fields["drift"]) == (events.DRIFT, "warning", 10)
@@ -532,10 +531,10 @@ def test_drift_has_its_event():
 
 
 def test_an_account_that_lost_less_than_was_recorded_is_drift_once_it_has_settled():
-    ending = replace(ENDING, recorded=Decimal(40), pending=0)
+    ending = ENDING._replace(recorded=Decimal(40), pending=0)
     walk = Walk(flow.leave(ADMITTED, ending), Reading(balance(100)), ONE_MORE, None, None, None)
     assert "lags" in walk.events[0].fields["reason"]
-    walk = Walk(flow.leave(ADMITTED, replace(ending, pending=2)), Reading(balance(100)), ONE_MORE, None, None)
+    walk = Walk(flow.leave(ADMITTED, ending._replace(pending=2)), Reading(balance(100)), ONE_MORE, None, None)
     assert [event.name for event in walk.events] == [events.FINISHED]
 
 
@@ -550,7 +549,7 @@ def test_what_the_watch_says_has_its_events():
 
 # waiting for room
 
-PATIENT = replace(PLAN, wait=60.0, min_interval=20.0)
+PATIENT = PLAN._replace(wait=60.0, min_interval=20.0)
 
 
 def test_a_run_that_is_short_waits_and_holds_the_moment_that_it_fits():
@@ -571,7 +570,7 @@ def test_it_is_refused_when_the_time_is_up():
     assert walk.result.refusal.has == 50
 
 
-@pytest.mark.parametrize("plan", [PLAN, replace(PATIENT, on_short="warn")])
+@pytest.mark.parametrize("plan", [PLAN, PATIENT._replace(on_short="warn")])
 def test_only_who_waits_has_a_place(plan):
     walk = Walk(flow.enter(plan), 1.0, reading(120), granted(), 1.5, None, 2.0, None)
     assert walk.effects[2].hold.waits == 0
@@ -623,7 +622,7 @@ def test_an_extension_that_does_not_fit_changes_nothing():
 
 
 def test_a_run_that_starts_although_short_is_extended_although_short():
-    admission = replace(ADMITTED, plan=replace(PLAN, on_short="warn"))
+    admission = ADMITTED._replace(plan=PLAN._replace(on_short="warn"))
     walk = Walk(flow.extend(admission, Decimal(50)), reading(0), granted(80), None)
     assert walk.effects[1].available is None
     assert walk.result.plan.budget == 130
@@ -639,8 +638,8 @@ def test_a_hold_that_was_lost_is_not_extended():
 
 
 def test_an_account_that_shows_debits_late_is_remembered():
-    admission = replace(ADMITTED, plan=replace(PLAN, shrink=True))
-    ending = replace(ENDING, recorded=Decimal(40))
+    admission = ADMITTED._replace(plan=PLAN._replace(shrink=True))
+    ending = ENDING._replace(recorded=Decimal(40))
     walk = Walk(flow.leave(admission, ending), Reading(balance(100)), ONE_MORE, None, None, None, None)
     assert walk.effects[-1] == SetLagging("acct", True)
     assert [(event.name, event.level) for event in walk.events][-2:] == [
@@ -650,21 +649,21 @@ def test_an_account_that_shows_debits_late_is_remembered():
 
 
 def test_until_a_settled_report_agrees_with_its_record():
-    admission = replace(ADMITTED, plan=replace(PLAN, shrink=True))
+    admission = ADMITTED._replace(plan=PLAN._replace(shrink=True))
     lagging = ONE_MORE._replace(lagging=True)
-    ending = replace(ENDING, recorded=Decimal(20), pending=0)
+    ending = ENDING._replace(recorded=Decimal(20), pending=0)
     walk = Walk(flow.leave(admission, ending), Reading(balance(100)), lagging, None, None, None, None)
     assert SetLagging("acct", False) in walk.effects
     assert (walk.events[0].name, walk.events[0].level) == (events.LAGGING, "info")
-    unsettled = replace(ending, pending=None)
+    unsettled = ending._replace(pending=None)
     walk = Walk(flow.leave(admission, unsettled), Reading(balance(100)), lagging, None, None)
     assert walk.kinds == ["Read", "TakeMark", "Emit", "Settle"]
 
 
 @pytest.mark.parametrize("mark", [MARK._replace(started=6)])
 def test_others_on_the_account_may_explain_it(mark):
-    admission = replace(ADMITTED, plan=replace(PLAN, shrink=True))
-    walk = Walk(flow.leave(admission, replace(ENDING, recorded=Decimal(40))), Reading(balance(100)), mark, None, None)
+    admission = ADMITTED._replace(plan=PLAN._replace(shrink=True))
+    walk = Walk(flow.leave(admission, ENDING._replace(recorded=Decimal(40))), Reading(balance(100)), mark, None, None)
     assert walk.kinds[-1] == "Settle"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import decimal
-from dataclasses import replace
 from datetime import datetime, timezone
 from decimal import Decimal
 
@@ -156,7 +155,7 @@ def test_how_frameworks_cancel_is_known_of_those_that_are_loaded():
 
 # settling
 
-NOW = replace(plan(80), settle=60.0)
+NOW = plan(80)._replace(settle=60.0)
 ADMITTED = Admission(NOW, 0.0, balance(120), Mark())
 ENDING = Ending("succeeded", None, 10.0)
 
@@ -181,16 +180,16 @@ def seen(*readings, trend=None):
     ],
 )
 def test_settled_by_time_or_word(settle, pending, amount, recorded, settled):
-    admission = replace(ADMITTED, plan=replace(NOW, settle=settle))
-    ending = replace(ENDING, pending=pending, recorded=None if recorded is None else Decimal(recorded))
+    admission = ADMITTED._replace(plan=NOW._replace(settle=settle))
+    ending = ENDING._replace(pending=pending, recorded=None if recorded is None else Decimal(recorded))
     assert settled_by_time(admission, ending, seen((amount, 11))) is settled
 
 
 def test_nothing_is_settled_that_was_not_read():
     assert not settled_by_time(ADMITTED, ENDING, Exit())
     assert not settled_by_readings(ADMITTED, ENDING, Exit())
-    assert not agrees_with_record(ADMITTED, replace(ENDING, pending=0, recorded=Decimal(0)), Exit())
-    unread = replace(ADMITTED, balance=None)
+    assert not agrees_with_record(ADMITTED, ENDING._replace(pending=0, recorded=Decimal(0)), Exit())
+    unread = ADMITTED._replace(balance=None)
     assert settled_by_time(unread, ENDING, seen((100, 11)))
 
 
@@ -199,15 +198,15 @@ def test_settled_by_readings_that_agree():
     assert settled_by_readings(ADMITTED, ENDING, seen((100, 11), (100, 12)))
     assert not settled_by_readings(ADMITTED, ENDING, seen((100, 11), (99, 12)))
     assert not settled_by_readings(ADMITTED, ENDING, seen((120, 11), (120, 12)))
-    assert not settled_by_readings(ADMITTED, replace(ENDING, pending=1), seen((100, 11), (100, 12)))
+    assert not settled_by_readings(ADMITTED, ENDING._replace(pending=1), seen((100, 11), (100, 12)))
 
 
 def test_a_pause_at_the_end_must_outlast_those_of_the_run():
     trend = Trend.begin(Decimal(120), 0.0).seen(Decimal(110), 1.0).seen(Decimal(100), 6.0)
-    ending = replace(ENDING, trend=trend)
+    ending = ENDING._replace(trend=trend)
     assert not settled_by_readings(ADMITTED, ending, seen((90, 11), (90, 15), trend=trend))
     assert settled_by_readings(ADMITTED, ending, seen((90, 11), (90, 16), trend=trend))
-    long = replace(ending, trend=replace(trend, longest_pause=600.0))
+    long = ending._replace(trend=trend._replace(longest_pause=600.0))
     assert settled_by_readings(ADMITTED, long, seen((90, 11), (90, 71), trend=trend))
 
 
@@ -221,17 +220,17 @@ def test_a_rise_while_settling_is_not_called_certain():
         False,
         None,
     )
-    assert make_report(ADMITTED, replace(ENDING, recorded=Decimal(20)), found).settled
+    assert make_report(ADMITTED, ENDING._replace(recorded=Decimal(20)), found).settled
 
 
 def test_the_course_goes_on_from_the_readings_before():
-    assert trend_until_exit(replace(ADMITTED, balance=None), ENDING) is None
+    assert trend_until_exit(ADMITTED._replace(balance=None), ENDING) is None
     assert trend_until_exit(ADMITTED, ENDING) == Trend.begin(Decimal(120), 0.0)
     trend = Trend.begin(Decimal(120), 0.0).seen(Decimal(90), 1.0).seen(Decimal(110), 2.0)
-    assert trend_until_exit(ADMITTED, replace(ENDING, trend=trend)) is trend
+    assert trend_until_exit(ADMITTED, ENDING._replace(trend=trend)) is trend
     found = seen((100, 11), trend=trend)
     found.mark = Mark(started=1)
-    report = make_report(ADMITTED, replace(ENDING, trend=trend, overran=True), found)
+    report = make_report(ADMITTED, ENDING._replace(trend=trend, overran=True), found)
     assert (report.basis, report.credits_consumed, report.consumed_at_least) == ("unknown", None, 40)
     assert report.over_budget  # the watch saw it
     unread = Exit()
@@ -255,7 +254,7 @@ def test_what_has_been_spent_by_now():
 
 
 def test_alarms_are_all_that_there_is_to_say():
-    watched = replace(plan(50), watch=1.0, thresholds=(Decimal("0.5"), Decimal(1)), stop_below=Decimal(60))
+    watched = plan(50)._replace(watch=1.0, thresholds=(Decimal("0.5"), Decimal(1)), stop_below=Decimal(60))
     half = alarms(watched, Spending(Decimal(25), "account_delta"), Decimal(95))
     assert half == Alarms((Decimal("0.5"),))
     bound = alarms(watched, Spending(Decimal(51), "shared_account_delta"), Decimal(69))
@@ -263,24 +262,24 @@ def test_alarms_are_all_that_there_is_to_say():
     sure = alarms(watched, Spending(Decimal(61), "recorded"), Decimal(59))
     assert sure == Alarms((Decimal("0.5"), Decimal(1)), over_budget=True, low=True)
     assert alarms(watched, Spending(None, "unknown"), None) == Alarms()
-    assert alarms(replace(watched, watch=0.0), Spending(Decimal(30), "recorded"), None) == Alarms()
+    assert alarms(watched._replace(watch=0.0), Spending(Decimal(30), "recorded"), None) == Alarms()
 
 
 def test_only_what_is_sure_stops():
     spent, low = Spending(Decimal(51), "recorded"), Decimal(5)
-    warn, stop = plan(50), replace(plan(50), on_overrun="stop")
+    warn, stop = plan(50), plan(50)._replace(on_overrun="stop")
     assert reason_to_stop(warn, Alarms(over_budget=True), spent, low) is None
     assert reason_to_stop(stop, Alarms(over_bound=True), spent, low) is None
     error = reason_to_stop(stop, Alarms(over_budget=True), spent, low)
     assert (error.spent, error.budget, error.stop_below) == (51, 50, None)
-    error = reason_to_stop(replace(warn, stop_below=Decimal(10)), Alarms(low=True), spent, low)
+    error = reason_to_stop(warn._replace(stop_below=Decimal(10)), Alarms(low=True), spent, low)
     assert (error.balance, error.stop_below) == (5, 10)
     assert not warn.may_stop
     assert stop.may_stop
-    assert replace(warn, stop_below=Decimal(10)).may_stop
+    assert warn._replace(stop_below=Decimal(10)).may_stop
 
 
 def test_the_tolerance_of_drift():
     assert drift_tolerance(plan(50), Decimal(20)) == 1
     assert drift_tolerance(plan(50), Decimal(-500)) == 5
-    assert drift_tolerance(replace(plan(50), drift_tolerance=Decimal(0)), Decimal(500)) == 0
+    assert drift_tolerance(plan(50)._replace(drift_tolerance=Decimal(0)), Decimal(500)) == 0

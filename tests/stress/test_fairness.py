@@ -8,7 +8,6 @@ from __future__ import annotations
 import threading
 from collections import deque
 from contextlib import ExitStack
-from dataclasses import replace
 from datetime import datetime, timezone
 from decimal import Decimal
 
@@ -54,7 +53,7 @@ class Barging:
         return getattr(self.ledger, name)
 
     def reserve(self, hold, owner, **asked):
-        return self.ledger.reserve(replace(hold, waits=0.0), owner, **asked)
+        return self.ledger.reserve(hold._replace(waits=0.0), owner, **asked)
 
 
 class Crowd:
