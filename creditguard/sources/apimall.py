@@ -8,6 +8,7 @@ from datetime import datetime, timezone
 from functools import partial
 
 from creditguard._version import __version__
+from creditguard.process.background import seconds
 from creditguard.rules.secret import SecretText
 from creditguard.rules.values import Balance
 from creditguard.sources.api_key import ApiKey
@@ -51,10 +52,12 @@ class ApiMall:
 
         Raises AuthenticationError, RateLimited, SourceError or UnexpectedResponse: see `creditguard.errors`.
         """
-        from creditguard.sources.transport import clock, get
+        from creditguard.sources.transport import get
 
         ask = partial(get, self._url + PATH, self._headers)
-        return read_with_retries(ask, self._judge, self._where, timeout, clock=clock, sleep=time.sleep, jitter=_jitter)
+        return read_with_retries(
+            ask, self._judge, self._where, timeout, clock=seconds, sleep=time.sleep, jitter=_jitter
+        )
 
     def _headers(self) -> dict[str, str]:
         """What is sent, the key among it. `identity`: a compressed answer could be a small one that unpacks to gigabytes."""
