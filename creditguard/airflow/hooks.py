@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from asyncio import to_thread
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, cast
 
 from creditguard.airflow.sdk import BaseHook
@@ -62,8 +61,6 @@ class ApiMallHook(BaseHook):
 
     async def aget_balance(self) -> Balance:
         """As `get_balance`, without blocking the event loop."""
-        from asyncio import to_thread
-
         source = await self.aget_conn()
         return await to_thread(source.read, _timeout())
 
@@ -84,6 +81,8 @@ class ApiMallHook(BaseHook):
         from creditguard import settings
         from creditguard.airflow.masking import mask, mask_settings
         from creditguard.guarding.wiring import source_for
+        from creditguard.rules.secret import SecretText
+        from creditguard.sources.apimall import shared
 
         environment = settings.current()
         mask_settings(environment)
@@ -92,7 +91,7 @@ class ApiMallHook(BaseHook):
         mask(connection.password)
         _check(connection, f"connection {self.conn_id!r}")
         self.account = connection.extra_dejson.get("account") or None
-        return _source(connection.password, base_url_of(connection) or environment.base_url)
+        return shared(SecretText(connection.password), base_url_of(connection) or environment.base_url)
 
 
 def _check(connection: Any, name: str) -> None:
@@ -136,14 +135,6 @@ def base_url_of(connection: Any) -> str | None:
     scheme = connection.schema or ("http" if is_loopback(host) else "https")
     port = f":{connection.port}" if connection.port else ""
     return f"{scheme}://{host}{port}"
-
-
-@lru_cache(maxsize=64)
-def _source(key: str, base_url: str) -> ApiMall:
-    """One source per key and gateway in a process: a triggerer asks for the same ones for weeks."""
-    from creditguard.sources.apimall import ApiMall
-
-    return ApiMall(key, base_url)
 
 
 def _timeout() -> float:

@@ -7,18 +7,17 @@ import os
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, ParamSpec, TypeVar
 
 from creditguard import settings as _settings
 from creditguard.engine.engine import Engine, engine
 from creditguard.engine.performance import Parts
-from creditguard.engine.waiting import sender
 from creditguard.errors import ConfigurationError
 from creditguard.guarding import hosts
 from creditguard.guarding.entry import Entry
 from creditguard.guarding.run import Run, _stack
 from creditguard.guarding.wiring import wire
-from creditguard.rules.amounts import ZERO, Amount, rounded, to_credits
+from creditguard.rules.amounts import Amount, rounded, to_credits
 from creditguard.rules.arguments import parse_name
 from creditguard.rules.ports import EventSink
 from creditguard.rules.values import Admission, Plan
@@ -120,40 +119,32 @@ class guard:  # noqa: N801 - read at its place of use: `with guard(...)`, `@guar
     def _run_in(self, host: hosts.Host, name: str | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Run:
         process, ledger = engine(), self._options.ledger
         kind = ledger.partition(":")[0] if isinstance(ledger, str) else ""
-        settings, laid = self._lay() if kind in process.warm else process.elsewhere(self._lay)
+        laid = self._lay() if kind in process.warm else process.elsewhere(self._lay)
         process.warm.add(kind)
         job = self._name or name or host.job or "unnamed"
         plan = laid.plan._replace(
             run_id=os.urandom(10).hex(),
             job=job,
-            budget=self._budget_for(job, settings, args, kwargs),
+            budget=self._budget_for(job, laid.settings, args, kwargs),
             labels={**host.labels, **laid.plan.labels},
         )
         parts = laid.parts if host is hosts.PLAIN else laid.parts._replace(sink=host.sink(laid.parts.sink))
         return Run(plan, parts, process, host)
 
-    def _lay(self) -> tuple[CurrentSettings, _Laid]:
-        settings, process = _settings.current(), engine()
-        laid = self._laid
-        if laid is None or not laid.holds_for(settings, process):
-            laid = self._laid = _Laid(settings, process, self._options)
-        return settings, laid
+    def _lay(self) -> _Laid:
+        process, laid = engine(), self._laid
+        over = _settings.current(), process, process.without_default_ledger
+        if laid is None or laid[:3] != over:
+            laid = self._laid = _Laid(*over, *wire(process, over[0], self._options))
+        return laid
 
     def ask(self) -> Admission:
         """The pre-flight question alone, holds of others included; takes no hold. `refusal` says why a run would not start."""
-        life = self._run()._life
-        life.entering.wait(life.hand_over(question=True))
-        if not life.entering.delivered:
-            life.entering.wait(life.late())
-        return life.admitted()
+        return self._run()._ask(question=True)
 
     async def aask(self) -> Admission:
         """As `ask`, without blocking the event loop."""
-        life = self._run()._life
-        await life.entering.await_(life.hand_over(sender(life.engine.service), question=True))
-        if not life.entering.delivered:
-            await life.entering.await_(life.late())
-        return life.admitted()
+        return await self._run()._aask(question=True)
 
     def _budget_for(
         self, job: str, settings: CurrentSettings, args: tuple[Any, ...], kwargs: Mapping[str, Any]
@@ -260,34 +251,16 @@ def extend_run(run_id: str, by: Amount, budget: Amount, sink: EventSink | None =
 
     Raises InsufficientCredits, BalanceUnavailable or LedgerError, and then nothing has changed.
     """
-    life = guard("extend", budget=budget, sink=sink)._run()._life
-    life.adopt(run_id)
-    ticket, at_most = life.ask_for_more(to_credits(by, "extend"))
-    ticket.wait(at_most)
-    life.answer(ticket)
+    run = guard("extend", budget=budget, sink=sink)._run()
+    run._life.adopt(run_id)
+    run.extend(by)
 
 
-class _Laid:
-    """Options as they lie over the settings of a moment, and the parts that follow from both: the same for run after run."""
+class _Laid(NamedTuple):
+    """Options as they lie over the settings of a moment, and what follows from both: the same for run after run."""
 
-    def __init__(self, settings: CurrentSettings, process: Engine, options: Options) -> None:
-        wiring = wire(process, settings, options)
-        self._holds_for = settings, process, process.without_default_ledger
-        self.parts: Parts = wiring.parts
-        self.plan = Plan(
-            run_id="",
-            job="",
-            account=wiring.account,
-            source=wiring.source,
-            unit=wiring.unit,
-            budget=ZERO,
-            ledger_optional=wiring.ledger_optional,
-            **options.over(settings, debits_at_once=getattr(wiring.parts.readings.source, "debits_at_once", False)),
-        )
-
-    def holds_for(self, settings: CurrentSettings, process: Engine) -> bool:
-        """Whether nothing has changed since."""
-        before, engine_before, without_default_ledger = self._holds_for
-        return (
-            before is settings and engine_before is process and without_default_ledger is process.without_default_ledger
-        )
+    settings: CurrentSettings
+    process: Engine
+    without_default_ledger: bool
+    plan: Plan
+    parts: Parts

@@ -14,7 +14,6 @@ from types import FunctionType
 from typing import TYPE_CHECKING
 
 from creditguard.errors import BudgetExceeded, CreditGuardError
-from creditguard.rules import report
 from creditguard.rules.ports import EventSink
 from creditguard.rules.values import Label, Outcome
 
@@ -86,8 +85,15 @@ def engine_of(thing: object) -> str | None:
 
 
 def outcome_of(error: BaseException | None) -> Outcome:
-    """How the job ended, by the exception that came out of it."""
-    if error is None:
+    """How the job ended, by the exception that came out of it.
+
+    `sys.exit(0)` is success. Cancelled are an interrupt, a generator that was closed before its end, a job that was stopped for
+    what it spent, and a cancellation by a framework that is loaded.
+    """
+    if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
         return "succeeded"
     found = (getattr(sys.modules.get(module), name, None) for module, name in _CANCELLATIONS)
-    return report.outcome_of(error, tuple(kind for kind in found if isinstance(kind, type)))
+    cancellations = (kind for kind in found if isinstance(kind, type))
+    if isinstance(error, (KeyboardInterrupt, GeneratorExit, BudgetExceeded, *cancellations)):
+        return "cancelled"
+    return "failed"

@@ -15,11 +15,11 @@ from creditguard.engine.performance import Parts
 from creditguard.engine.stopping import JobScope, Stopping
 from creditguard.engine.waiting import sender, shielded
 from creditguard.errors import BudgetExceeded, ConfigurationError, CreditGuardError, LeaseLost, LedgerError
-from creditguard.guarding.hosts import PLAIN, Host
+from creditguard.guarding.hosts import Host
 from creditguard.rules.amounts import Amount, to_credits
 from creditguard.rules.report import Report
 from creditguard.rules.spending import Spending
-from creditguard.rules.values import Outcome, Plan
+from creditguard.rules.values import Admission, Outcome, Plan
 
 _stack: ContextVar[tuple[Run, ...]] = ContextVar("creditguard_runs", default=())
 """The runs that this code runs in, outermost first."""
@@ -62,7 +62,7 @@ class Run:
     It may be handed to other threads and tasks of the job: `record` is safe in all of them.
     """
 
-    def __init__(self, plan: Plan, parts: Parts, engine: Engine, host: Host = PLAIN) -> None:
+    def __init__(self, plan: Plan, parts: Parts, engine: Engine, host: Host) -> None:
         stopping = Stopping(f"run {plan.run_id}", lambda error: host.exceeded(BudgetExceeded(*error.args)))
         self._life = Lifecycle(plan, parts, engine, stopping)
         self._host = host
@@ -222,32 +222,38 @@ class Run:
 
     # The guard opens and closes a run by the following; a job has no use for them.
 
+    def _ask(self, *, question: bool = False) -> Admission:
+        life = self._life
+        life.entering.wait(life.hand_over(question=question))
+        if not life.entering.delivered:
+            life.entering.wait(life.late())
+        return life.admitted()
+
+    async def _aask(self, *, question: bool = False) -> Admission:
+        life = self._life
+        await life.entering.await_(life.hand_over(sender(life.engine.service), question=question))
+        if not life.entering.delivered:
+            await life.entering.await_(life.late())
+        return life.admitted()
+
     def _open(self) -> CreditGuardError | None:
         """Enter; why the run is refused, for the entry to raise."""
-        life = self._life
         self._host.opening(self)
         try:
-            life.entering.wait(life.hand_over())
-            if not life.entering.delivered:
-                life.entering.wait(life.late())
-            refusal = life.admitted().refusal
+            refusal = self._ask().refusal
         except LedgerError as error:
-            refusal = life.alone(error)
+            refusal = self._life.alone(error)
         if not refusal:
             return None
         self._host.ended(self)
         return self._host.refused(refusal)
 
     async def _aopen(self) -> CreditGuardError | None:
-        life = self._life
         self._host.opening(self)
         try:
-            await life.entering.await_(life.hand_over(sender(life.engine.service)))
-            if not life.entering.delivered:
-                await life.entering.await_(life.late())
-            refusal = life.admitted().refusal
+            refusal = (await self._aask()).refusal
         except LedgerError as error:
-            refusal = life.alone(error)
+            refusal = self._life.alone(error)
         if not refusal:
             return None
         await self._host.aended(self)
@@ -289,9 +295,7 @@ class Run:
 
     def _has_closed(self) -> bool:
         bug = self._life.leaving.failure
-        if (
-            bug is not None
-        ):  # never the job's loss; not raised and caught again: here the host's own exceptions come by, too
+        if bug is not None:  # never the job's loss; not raised and caught: here the host's own exceptions come by, too
             logging.getLogger("creditguard").error("run %s could not be closed", self.id, exc_info=bug)
         return self._life.leaving.delivered and bug is None
 

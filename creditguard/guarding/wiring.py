@@ -4,39 +4,39 @@ and account.
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 from creditguard.engine.engine import Engine
 from creditguard.engine.leases import Leases
 from creditguard.engine.performance import Parts
 from creditguard.errors import ConfigurationError
+from creditguard.rules.amounts import ZERO
 from creditguard.rules.ports import BalanceSource
 from creditguard.rules.secret import SecretText
+from creditguard.rules.values import Plan
 from creditguard.settings import CurrentSettings
 from creditguard.settings.options import Options
 from creditguard.sinks.host import HostSink
 
 _sinks: dict[str | None, HostSink] = {}
-_sources: dict[tuple[SecretText, str], BalanceSource] = {}
 
 
-class Wiring(NamedTuple):
-    """What a run is performed on, and the names that its events carry."""
-
-    parts: Parts
-    account: str
-    source: str
-    unit: str
-    ledger_optional: bool
-
-
-def wire(engine: Engine, settings: CurrentSettings, options: Options) -> Wiring:
-    """Put a run's parts together. Options beat settings. Raises ConfigurationError for what cannot be used."""
+def wire(engine: Engine, settings: CurrentSettings, options: Options) -> tuple[Plan, Parts]:
+    """What all runs of a guard share: a plan without run, job and budget, and the parts that it is performed on. Options beat
+    settings. Raises ConfigurationError for what cannot be used."""
     source = source_for(settings, options.source)
     account = options.account or settings.account or source.account
     leases, optional = _leases(engine, settings, options)
+    plan = Plan(
+        run_id="",
+        job="",
+        account=account,
+        source=source.name,
+        unit=source.unit,
+        budget=ZERO,
+        ledger_optional=optional,
+        **options.over(settings, debits_at_once=getattr(source, "debits_at_once", False)),
+    )
     readings = engine.readings_of(source, leases, account, settings.timeout)
-    return Wiring(Parts(readings, leases, options.sink or _sink(settings)), account, source.name, source.unit, optional)
+    return plan, Parts(readings, leases, options.sink or _sink(settings))
 
 
 def _sink(settings: CurrentSettings) -> HostSink:
@@ -60,13 +60,9 @@ def _apimall(settings: CurrentSettings) -> BalanceSource:
             "to try it without one: creditguard sandbox -- COMMAND"
         )
         raise ConfigurationError(message, "APIMALL_API_KEY")
-    key = settings.api_key, settings.base_url
-    found = _sources.get(key)
-    if found is None:
-        from creditguard.sources.apimall import ApiMall
+    from creditguard.sources.apimall import shared
 
-        found = _sources.setdefault(key, ApiMall(settings.api_key.get_secret_value(), settings.base_url))
-    return found
+    return shared(settings.api_key, settings.base_url)
 
 
 def _leases(engine: Engine, settings: CurrentSettings, options: Options) -> tuple[Leases, bool]:
@@ -74,20 +70,7 @@ def _leases(engine: Engine, settings: CurrentSettings, options: Options) -> tupl
 
     ledger, patience = options.ledger, 2 * settings.timeout
     if ledger is not None and not isinstance(ledger, str):
-        return engine.leases_on(_Same(ledger), lambda: ledger, patience), False
+        return engine.leases_on(id(ledger), lambda: ledger, patience), False
     named = SecretText(ledger) if ledger else settings.ledger  # it may hold a password
     url = named or SecretText("none" if engine.without_default_ledger else default_url())
     return engine.leases_on(url, lambda: open_ledger(url.get_secret_value()), patience), named is None
-
-
-class _Same:
-    """An object as a key, by its identity, whatever it says of equality."""
-
-    def __init__(self, it: object) -> None:
-        self._it = it
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Same) and self._it is other._it
-
-    def __hash__(self) -> int:
-        return id(self._it)

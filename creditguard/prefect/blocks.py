@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from asyncio import to_thread
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from prefect.blocks.abstract import CredentialsBlock
@@ -12,9 +11,10 @@ from pydantic import ConfigDict, Field, HttpUrl, SecretStr
 from creditguard import settings as _settings
 from creditguard.errors import ConfigurationError
 from creditguard.prefect.guards import guard
+from creditguard.rules.secret import SecretText
 from creditguard.rules.values import Balance
-from creditguard.sources.apimall import ApiMall
-from creditguard.sources.apimall_checks import check_base_url, check_key
+from creditguard.sources.apimall import ApiMall, shared
+from creditguard.sources.apimall_checks import DEFAULT_BASE_URL, check_base_url, check_key
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -45,7 +45,7 @@ class ApiMallCredentials(CredentialsBlock):  # type: ignore[misc,unused-ignore]
     model_config: ClassVar[ConfigDict] = ConfigDict(hide_input_in_errors=True)
 
     key: SecretStr = Field(description="The API key.")
-    base_url: str = Field(default="https://gateway.apimall.ai", title="Base URL", description="The gateway.")
+    base_url: str = Field(default=DEFAULT_BASE_URL, title="Base URL", description="The gateway.")
     account: str | None = Field(
         default=None, description="The account's name, where several keys draw on one pool of credits."
     )
@@ -61,7 +61,8 @@ class ApiMallCredentials(CredentialsBlock):  # type: ignore[misc,unused-ignore]
             if value and "://" in value:
                 message = f"{name} of the block holds an address: that of the gateway belongs into base_url"
                 raise ConfigurationError(message, name)
-        return _source(check_key(key, "key of the block"), check_base_url(self.base_url, "base_url of the block"))
+        check_key(key, "key of the block")
+        return shared(SecretText(key), check_base_url(self.base_url, "base_url of the block"))
 
     def guard(self, name: str | None = None, **options: Unpack[GuardOptions]) -> guard:
         """A guard on this account. The arguments are those of `creditguard.guard`."""
@@ -76,9 +77,3 @@ class ApiMallCredentials(CredentialsBlock):  # type: ignore[misc,unused-ignore]
     async def abalance(self) -> Balance:
         """As `balance`, without blocking the event loop."""
         return await to_thread(self.source().read, _settings.current().timeout)
-
-
-@lru_cache(maxsize=64)
-def _source(key: str, base_url: str) -> ApiMall:
-    # Guards share requests and ledger connections by their source object, and a block is loaded anew by each task.
-    return ApiMall(key, base_url)

@@ -16,6 +16,7 @@ The event that a job may start is the last thing before its admission is deliver
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
 from decimal import Decimal
 from typing import TypeAlias
 
@@ -86,7 +87,8 @@ def enter(plan: Plan) -> Flow[Admission]:
     admission = admission._replace(started=(yield Now()))
     yield Deliver(admission)
     if isinstance(admission.refusal, InsufficientCredits):
-        yield from _file(refused(admission, admission.started))
+        with suppress(LedgerError):  # it is tried again until the ledger has taken it
+            yield Settle(refused(admission, admission.started))
     elif admission.refusal:
         yield from _give_back(asked)
     return admission
@@ -340,27 +342,16 @@ def _hold_regardless(admission: Admission) -> Flow[None]:
 
 def _give_back(asked: list[Plan]) -> Flow[None]:
     if asked:
-        try:
+        with suppress(LedgerError):  # it is tried again, and what is under way says more
             yield Release(asked[0].run_id)
-        except LedgerError:
-            pass  # it is tried again until the ledger has taken it, and what is under way says more
-
-
-def _file(report: Report) -> Flow[None]:
-    try:
-        yield Settle(report)
-    except LedgerError:
-        pass  # likewise
 
 
 def leave(admission: Admission, ending: Ending, *, quickly: bool = False) -> Flow[Report]:
     """Close the run: read the balance again (not if `quickly`), report, release the hold. Raises nothing of our own."""
     found = Exit(trend_until_exit(admission, ending))
     if not quickly:
-        try:
+        with suppress(CutShort):  # the report says what is known
             yield from _exit_readings(admission, ending, found)
-        except CutShort:
-            pass  # the report says what is known
     report = make_report(admission, ending, found)
     if drifted(admission.plan, report):
         yield Emit(events.drift(admission, report))

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from decimal import Decimal
 
-from creditguard.errors import BudgetExceeded
 from creditguard.rules.amounts import EXACT, ZERO, to_json
 from creditguard.rules.consumption import overlapping, usage
 from creditguard.rules.settling import Ending, Exit
@@ -136,19 +135,6 @@ def make_report(admission: Admission, ending: Ending, found: Exit) -> Report:
 def refused(admission: Admission, ended: float) -> Report:
     """The report of a run that was not started."""
     return make_report(admission, Ending("refused", None, ended), Exit())
-
-
-def outcome_of(error: BaseException | None, cancellations: tuple[type[BaseException], ...] = ()) -> Outcome:
-    """How the job ended, by the exception that came out of it.
-
-    `sys.exit(0)` is success. Cancelled are an interrupt, a generator that was closed before its end, a job that was stopped for
-    what it spent, and what `cancellations` names: the exceptions by which the frameworks that are loaded cancel.
-    """
-    if error is None or (isinstance(error, SystemExit) and error.code in (None, 0)):
-        return "succeeded"
-    if isinstance(error, (KeyboardInterrupt, GeneratorExit, BudgetExceeded, *cancellations)):
-        return "cancelled"
-    return "failed"
 
 
 def drift_tolerance(plan: Plan, recorded: Decimal) -> Decimal:

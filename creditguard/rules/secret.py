@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NoReturn
+from typing import Any
 
 
 class SecretText:
@@ -14,7 +14,7 @@ class SecretText:
         self._text = text
 
     def get_secret_value(self) -> str:
-        """The text itself; as pydantic's SecretStr calls it."""
+        """The text itself: to be used in the very expression, and given no name. (Called as pydantic's SecretStr calls it.)"""
         return self._text
 
     def __eq__(self, other: object) -> bool:
@@ -26,5 +26,5 @@ class SecretText:
     def __repr__(self) -> str:
         return f"{type(self).__name__}(***)"
 
-    def __reduce__(self) -> NoReturn:
+    def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError("a secret is not pickled: a process reads its own settings")

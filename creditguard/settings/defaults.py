@@ -10,6 +10,7 @@ from typing import Literal
 from creditguard.rules.amounts import ZERO
 from creditguard.rules.secret import SecretText
 from creditguard.rules.values import OnShort, SettleTime
+from creditguard.sources.apimall_checks import DEFAULT_BASE_URL
 
 VARIABLES = {
     "api_key": "APIMALL_API_KEY",
@@ -40,7 +41,7 @@ class CurrentSettings:
     api_key: SecretText | None = None
     """The key, from `api_key` or from the file that `api_key_file` names."""
     account: str | None = None
-    base_url: str = "https://gateway.apimall.ai"
+    base_url: str = DEFAULT_BASE_URL
     timeout: float = 10.0
     ledger: SecretText | None = None
     on_short: OnShort = "abort"

@@ -13,6 +13,7 @@ import sys
 from typing import NamedTuple
 
 from creditguard.errors import ConfigurationError
+from creditguard.rules.text import printable
 
 CONFIG = "CREDITGUARD_CONFIG"
 SANDBOX = "CREDITGUARD_SANDBOX"
@@ -170,8 +171,3 @@ def contents(path: str, largest: int) -> bytes:
             return file.read(largest)
     finally:
         os.close(descriptor)
-
-
-def printable(text: str) -> str:
-    """The text as it is, or with escapes where it holds what would spoil a line or a terminal."""
-    return text if text.isprintable() else ascii(text)

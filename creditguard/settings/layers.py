@@ -13,8 +13,9 @@ from typing import Any, TypeAlias
 
 from creditguard.errors import ConfigurationError
 from creditguard.rules.secret import SecretText
+from creditguard.rules.text import printable
 from creditguard.settings.defaults import VARIABLES
-from creditguard.settings.files import CONFIG, File, printable, read, user_file
+from creditguard.settings.files import CONFIG, File, read, user_file
 
 Layer: TypeAlias = "dict[str, Any]"
 """Setting: what was given. Under `jobs`, where they are tables as they should be: job: field: what was given."""
@@ -42,7 +43,7 @@ def layers(files: Iterable[File]) -> list[Layer]:
     environment = from_environment()
     found = [environment]
     for file in files:
-        layer = _from_file(file)
+        layer = {name: _given(name, value, file) for name, value in read(file).items()}
         if not file.trusted:
             _refuse_destinations(layer, environment, file)
         found.append(layer)
@@ -65,10 +66,6 @@ def from_environment() -> Layer:
         for name, variable in VARIABLES.items()
         if os.environ.get(variable) or (name == "api_key" and variable in os.environ)
     }
-
-
-def _from_file(file: File) -> Layer:
-    return {name: _given(name, value, file) for name, value in read(file).items()}
 
 
 def _given(name: str, value: object, file: File) -> Any:

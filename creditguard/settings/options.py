@@ -58,27 +58,18 @@ def _budget(value: Any, name: str) -> Any:
     return value if callable(value) else parse_budget(value, name)
 
 
-def _tolerance(value: Any, name: str) -> Decimal:
-    return to_credits(value, name)
-
-
-def _as_it_is(value: Any, _: str) -> Any:
-    return value
-
-
 def _labels(value: Any, _: str) -> Mapping[str, Label]:
     return dict(value)
 
 
 _DEFAULT_THRESHOLDS = (Decimal("0.5"), Decimal("0.8"), Decimal(1))
 
+# Objects of the caller's, and a ledger's URL, are checked by whoever uses them.
 _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "budget": _budget,
     "on_short": parse_policy,
     "on_unreadable": parse_policy,
     "keep": parse_keep,
-    "source": _as_it_is,
-    "ledger": _as_it_is,
     "account": parse_name,
     "settle": parse_settle,
     "watch": parse_seconds,
@@ -86,12 +77,11 @@ _CHECKS: dict[str, Callable[[Any, str], Any]] = {
     "on_overrun": parse_overrun,
     "stop_below": parse_keep,
     "min_interval": parse_seconds,
-    "drift_tolerance": _tolerance,
+    "drift_tolerance": to_credits,
     "labels": _labels,
     "max_age": parse_seconds,
     "wait": parse_seconds,
     "shrink": parse_switch,
-    "sink": _as_it_is,
 }
 
 
@@ -121,10 +111,15 @@ class Options(NamedTuple):
     @classmethod
     def of(cls, given: Mapping[str, Any]) -> Self:
         """Check what was given. Raises ConfigurationError, which names the option, and TypeError for a name that is none."""
-        unknown = given.keys() - _CHECKS.keys()
+        unknown = given.keys() - GuardOptions.__annotations__.keys()
         if unknown:
             raise TypeError(f"guard() has no option {min(unknown)!r}")
-        options = cls(**{name: _CHECKS[name](value, name) for name, value in given.items() if value is not None})
+        checked = {
+            name: _CHECKS[name](value, name) if name in _CHECKS else value
+            for name, value in given.items()
+            if value is not None
+        }
+        options = cls(**checked)
         if options.stop_below is not None and not options.watch:
             raise ConfigurationError("stop_below needs watch=..., the seconds between readings", "stop_below")
         return options

@@ -9,7 +9,8 @@ from typing import Any
 from creditguard.errors import ConfigurationError
 from creditguard.rules.arguments import parse_name, parse_text
 from creditguard.rules.secret import SecretText
-from creditguard.settings.files import contents, printable
+from creditguard.rules.text import printable
+from creditguard.settings.files import contents
 from creditguard.sources.apimall_checks import check_base_url, check_key
 
 LARGEST_KEY_FILE = 1 << 16

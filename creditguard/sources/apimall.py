@@ -8,14 +8,14 @@ from datetime import datetime, timezone
 from functools import partial
 
 from creditguard._version import __version__
+from creditguard.process.background import seconds
+from creditguard.rules.secret import SecretText
 from creditguard.rules.values import Balance
+from creditguard.sources.api_key import ApiKey
 from creditguard.sources.apimall_answers import PATH, SOURCE, UNIT, judge
-from creditguard.sources.apimall_checks import check_key, parse_base_url
+from creditguard.sources.apimall_checks import DEFAULT_BASE_URL, check_base_url, check_key
 from creditguard.sources.outcomes import Answer
 from creditguard.sources.retries import Setback, read_with_retries
-from creditguard.sources.secret import Secret
-
-DEFAULT_BASE_URL = "https://gateway.apimall.ai"
 
 
 class ApiMall:
@@ -33,17 +33,16 @@ class ApiMall:
     account: str = ""
     _url: str = ""  # both for the repr, while the arguments are still being checked
 
-    def __init__(self, key: str | Secret, base_url: str = DEFAULT_BASE_URL) -> None:
-        self._secret = key if isinstance(key, Secret) else Secret(key)
+    def __init__(self, key: str | SecretText, base_url: str = DEFAULT_BASE_URL) -> None:
+        self._key = ApiKey(key.get_secret_value() if isinstance(key, SecretText) else key)
         del key  # the traceback of an error may be shown with the variables of its frames
-        check_key(self._secret.reveal())
+        check_key(self._key.get_secret_value())
         try:
-            place = parse_base_url(base_url)
+            self._url = check_base_url(base_url)
         finally:
             del base_url  # there may be a password in it
-        self._url = place.url
-        self._where = place.netloc
-        self.account = self._secret.digest(SOURCE, self._url)
+        self._where = self._url.split("/")[2]
+        self.account = self._key.digest(SOURCE, self._url)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(account={self.account!r}, base_url={self._url!r})"
@@ -53,22 +52,33 @@ class ApiMall:
 
         Raises AuthenticationError, RateLimited, SourceError or UnexpectedResponse: see `creditguard.errors`.
         """
-        from creditguard.sources.transport import clock, get
+        from creditguard.sources.transport import get
 
         ask = partial(get, self._url + PATH, self._headers)
-        return read_with_retries(ask, self._judge, self._where, timeout, clock=clock, sleep=time.sleep, jitter=_jitter)
+        return read_with_retries(
+            ask, self._judge, self._where, timeout, clock=seconds, sleep=time.sleep, jitter=_jitter
+        )
 
     def _headers(self) -> dict[str, str]:
         """What is sent, the key among it. `identity`: a compressed answer could be a small one that unpacks to gigabytes."""
         return {
-            "Authorization": f"Bearer {self._secret.reveal()}",
+            "Authorization": f"Bearer {self._key.get_secret_value()}",
             "Accept": "application/json",
             "Accept-Encoding": "identity",
             "User-Agent": f"creditguard/{__version__}",
         }
 
     def _judge(self, answer: Answer) -> Balance | Setback:
-        return judge(answer, self._where, self._secret, datetime.now(timezone.utc))
+        return judge(answer, self._where, self._key, datetime.now(timezone.utc))
+
+
+_shared: dict[tuple[SecretText, str], ApiMall] = {}
+
+
+def shared(key: SecretText, base_url: str) -> ApiMall:
+    """The one source that a process has for a key and a gateway: by it guards share their readings."""
+    place = key, base_url
+    return _shared.get(place) or _shared.setdefault(place, ApiMall(key, base_url))
 
 
 def _jitter() -> float:

@@ -28,9 +28,9 @@ from typing import Any
 from creditguard.errors import AuthenticationError, BalanceUnavailable, RateLimited, SourceError, UnexpectedResponse
 from creditguard.rules.amounts import EXACT, LARGEST, whole
 from creditguard.rules.values import Balance
+from creditguard.sources.api_key import ApiKey
 from creditguard.sources.outcomes import LIMIT, Answer
 from creditguard.sources.retries import TRIES, Setback
-from creditguard.sources.secret import Secret
 
 SOURCE = "apimall"
 UNIT = "credits"
@@ -44,19 +44,19 @@ _REQUEST_ID = 100
 _SECONDS = re.compile(r"\d{1,9}(\.\d{1,9})?", re.ASCII)
 
 
-def judge(answer: Answer, where: str, secret: Secret, now: datetime) -> Balance | Setback:
+def judge(answer: Answer, where: str, key: ApiKey, now: datetime) -> Balance | Setback:
     """What the answer means: a balance, read at `now` (UTC), or why there is none. `where` names the gateway in errors."""
     document: dict[str, Any] = {}
     odd = _OddError("success is not true")
     try:
         document = _document(answer)
         if answer.status == 200 and document.get("success") is True:
-            return Balance(_amount(document), UNIT, now, _request_id(answer, document, secret), SOURCE)
+            return Balance(_amount(document), UNIT, now, _request_id(answer, document, key), SOURCE)
     except _OddError as error:
         odd = error
-    code, said = _said(document, secret)
+    code, said = _said(document, key)
     status = answer.status if answer.status != 200 else CODES.get(code, 200)
-    request_id = _request_id(answer, document, secret)
+    request_id = _request_id(answer, document, key)
     after = retry_after(answer.headers.get("retry-after", ""), now)
 
     def setback(kind: type[BalanceUnavailable], message: str, tries: int = 1) -> Setback:
@@ -64,7 +64,7 @@ def judge(answer: Answer, where: str, secret: Secret, now: datetime) -> Balance 
 
     told = f"({answer.status}{said})"
     if status == 200:
-        return setback(UnexpectedResponse, f"gave an answer that is not a balance: {odd.shown(secret)}{said}")
+        return setback(UnexpectedResponse, f"gave an answer that is not a balance: {odd.shown(key)}{said}")
     if status == 401:
         return setback(AuthenticationError, f"refused the key: it is missing or invalid {told}")
     if status == 403:
@@ -80,7 +80,7 @@ def judge(answer: Answer, where: str, secret: Secret, now: datetime) -> Balance 
     if status >= 400:
         return setback(SourceError, f"refused the request {told}")
     if status >= 300:
-        target = _host(answer.headers.get("location", ""), secret)
+        target = _host(answer.headers.get("location", ""), key)
         return setback(UnexpectedResponse, f"redirects to {target}, which is not followed {told}")
     return setback(UnexpectedResponse, f"answered without a balance {told}")
 
@@ -111,8 +111,8 @@ class _OddError(Exception):
         self.what = what
         self.piece = piece
 
-    def shown(self, secret: Secret) -> str:
-        return f"{self.what}: {_shown(self.piece, secret)}" if self.piece else self.what
+    def shown(self, key: ApiKey) -> str:
+        return f"{self.what}: {_shown(self.piece, key)}" if self.piece else self.what
 
 
 def _document(answer: Answer) -> dict[str, Any]:
@@ -170,32 +170,32 @@ def _amount(document: Mapping[str, Any]) -> Decimal:
 _KINDS = {bool: "true or false", type(None): "null", str: "text", list: "a list", dict: "an object"}
 
 
-def _request_id(answer: Answer, document: Mapping[str, Any], secret: Secret) -> str | None:
+def _request_id(answer: Answer, document: Mapping[str, Any], key: ApiKey) -> str | None:
     given = document.get("request_id")
     if not isinstance(given, str) or not given:
         given = answer.headers.get("x-request-id", "")
     visible = "".join(character for character in given[:1000] if "!" <= character <= "~")
-    return secret.hidden(visible)[:_REQUEST_ID] or None
+    return key.hidden(visible)[:_REQUEST_ID] or None
 
 
-def _said(document: Mapping[str, Any], secret: Secret) -> tuple[str, str]:
+def _said(document: Mapping[str, Any], key: ApiKey) -> tuple[str, str]:
     """The gateway's own error code, and what it says, for people."""
     error = document.get("error")
     if not isinstance(error, dict):
         return "", ""
     code, message = (given if isinstance(given := error.get(name), str) else "" for name in ("code", "message"))
-    return code, "".join(f": {_shown(part, secret)}" for part in (code, message) if part)
+    return code, "".join(f": {_shown(part, key)}" for part in (code, message) if part)
 
 
-def _host(location: str, secret: Secret) -> str:
+def _host(location: str, key: ApiKey) -> str:
     """The host of a URL. Not its query or user name, which may hold a secret."""
     _, separator, rest = location.partition("://")
     authority = re.split(r"[/?#\\]", rest, maxsplit=1)[0].rpartition("@")[2]
-    return _shown(authority, secret) if separator and authority else "another place"
+    return _shown(authority, key) if separator and authority else "another place"
 
 
-def _shown(text: str, secret: Secret) -> str:
+def _shown(text: str, key: ApiKey) -> str:
     """What a server sent, fit for a log: short, on one line, without the key."""
-    shown = secret.hidden(text)
+    shown = key.hidden(text)
     shown = shown if len(shown) <= _QUOTED else f"{shown[:_QUOTED]}..."
     return shown.encode("unicode_escape").decode("ascii")

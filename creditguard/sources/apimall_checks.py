@@ -6,10 +6,10 @@ Both may hold secrets (the key; a password in the URL), so no message ever quote
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
 
 from creditguard.errors import ConfigurationError
 
+DEFAULT_BASE_URL = "https://gateway.apimall.ai"
 DEFAULT_PORTS = {"https": 443, "http": 80}
 
 _OCTET = r"(25[0-5]|2[0-4]\d|1\d\d|[1-9]?\d)"
@@ -18,25 +18,6 @@ _HOST = re.compile(
     re.ASCII,
 )
 _LOOPBACK = re.compile(rf"localhost|::1|127(\.{_OCTET}){{3}}", re.ASCII)
-
-
-class GatewayUrl(NamedTuple):
-    """Where to ask: `host` is bare (an IPv6 address without brackets), `path` a prefix such as "" or "/mall"."""
-
-    scheme: str
-    host: str
-    port: int
-    path: str = ""
-
-    @property
-    def netloc(self) -> str:
-        """Host and port as they stand in a URL and in the Host header."""
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return host if self.port == DEFAULT_PORTS[self.scheme] else f"{host}:{self.port}"
-
-    @property
-    def url(self) -> str:
-        return f"{self.scheme}://{self.netloc}{self.path}"
 
 
 def check_key(key: str, name: str = "APIMALL_API_KEY") -> str:
@@ -55,18 +36,10 @@ def check_base_url(url: str, name: str = "CREDITGUARD_BASE_URL") -> str:
     Raises ConfigurationError, which never quotes the URL; `name` is where it came from.
     """
     try:
-        return parse_base_url(url, name).url
-    finally:
-        del url  # a traceback may be shown with the variables of its frames
-
-
-def parse_base_url(url: str, name: str = "CREDITGUARD_BASE_URL") -> GatewayUrl:
-    """As `check_base_url`, taken apart."""
-    try:
-        return _gateway(url)
+        return _plain_form(url)
     except _UnfitError as error:
         why = str(error)
-    del url
+    del url  # a traceback may be shown with the variables of its frames
     raise ConfigurationError(f"{name} {why}", name)
 
 
@@ -87,9 +60,9 @@ class _UnfitError(Exception):
     """What is wrong with a URL. It goes no further, for the frames that it came through hold the URL."""
 
 
-def _gateway(url: str) -> GatewayUrl:
+def _plain_form(url: str) -> str:
     if not url:
-        raise _UnfitError("is empty: it must be a URL such as https://gateway.apimall.ai")
+        raise _UnfitError(f"is empty: it must be a URL such as {DEFAULT_BASE_URL}")
     if not _plain(url) or "\\" in url:
         raise _UnfitError("holds white space, a backslash or a character beyond ASCII")
     scheme, separator, rest = url.partition("://")
@@ -107,7 +80,8 @@ def _gateway(url: str) -> GatewayUrl:
             "must start with https:// (http is for loopback addresses only: the key goes with each request)"
         )
     path = (slash + path).rstrip("/").removesuffix("/api/v1")  # API Mall's documentation gives its base URL with it
-    return GatewayUrl(scheme, host, port or DEFAULT_PORTS[scheme], path)
+    host = f"[{host}]" if ":" in host else host
+    return f"{scheme}://{host}{path}" if port in {None, DEFAULT_PORTS[scheme]} else f"{scheme}://{host}:{port}{path}"
 
 
 def _host_and_port(authority: str) -> tuple[str, int | None]:

@@ -19,15 +19,14 @@ import socket
 import ssl
 import sys
 import threading
-import time
 import weakref
 from collections.abc import Callable
 from contextlib import closing
-from functools import partial
 from typing import Any, TypeAlias, cast
 
 import httpx
 
+from creditguard.process.background import seconds
 from creditguard.sources.environment import EnvironmentUnusableError, proxy_for, tls_context
 from creditguard.sources.outcomes import LIMIT, Answer, Failure
 
@@ -45,9 +44,6 @@ FOREVER = 1e6
 
 Headers: TypeAlias = "Callable[[], dict[str, str]]"
 
-clock: Callable[[], float] = partial(time.clock_gettime, time.CLOCK_MONOTONIC)
-"""Seconds. They go on where a test has frozen `time.monotonic`."""
-
 _here = threading.local()
 """`exchange`: the one that this thread is performing."""
 
@@ -57,7 +53,7 @@ def get(url: str, headers: Headers, timeout: float) -> Answer | Failure:
 
     `headers` is called when they are sent. Nothing that httpx raises comes out, and no frame of it, which holds the headers.
     """
-    due = clock() + min(timeout, FOREVER)
+    due = seconds() + min(timeout, FOREVER)
     try:
         route = _process.route(url)
     except EnvironmentUnusableError as error:
@@ -125,7 +121,7 @@ class _Exchange:
         return httpx.Request("GET", self._route.url, headers=self._headers(), extensions=extensions)
 
     def _left(self) -> float:
-        left = self.due - clock()
+        left = self.due - seconds()
         if left <= 0:
             raise httpx.ReadTimeout("")
         return left
@@ -189,12 +185,12 @@ class _Route:
             raise EnvironmentUnusableError(why) from None
 
     def keep(self, stream: Any) -> None:
-        self._kept = stream, clock() + KEPT_OPEN
+        self._kept = stream, seconds() + KEPT_OPEN
 
     def is_connected(self) -> bool:
         """Whether the connection that was kept last still waits, if no other thread takes it."""
         stream, until = self._kept
-        return clock() < until and not self._read_in_steps and not stream.get_extra_info("is_readable")
+        return seconds() < until and not self._read_in_steps and not stream.get_extra_info("is_readable")
 
 
 class _Process:
@@ -229,7 +225,7 @@ class _Process:
         except RuntimeError:
             return Failure("no thread could be started", "network")
         try:
-            done.acquire(timeout=max(exchange.due - clock(), 0.0) + GRACE)
+            done.acquire(timeout=max(exchange.due - seconds(), 0.0) + GRACE)
         finally:
             self._left_behind.add(exchange)
             if exchange.ended:

@@ -21,10 +21,10 @@ from creditguard.errors import (
 )
 from creditguard.rules.amounts import LARGEST
 from creditguard.rules.values import Balance
+from creditguard.sources.api_key import ApiKey
 from creditguard.sources.apimall_answers import judge, retry_after
 from creditguard.sources.outcomes import Answer
 from creditguard.sources.retries import TRIES, Setback
-from creditguard.sources.secret import Secret
 
 NOW = datetime(2026, 11, 22, 12, 0, tzinfo=timezone.utc)
 GOOD = {"success": True, "data": {"credits": 7, "api_credits": 120}, "request_id": "req_1"}
@@ -33,7 +33,7 @@ GOOD = {"success": True, "data": {"credits": 7, "api_credits": 120}, "request_id
 def judged(body=b"", status=200, **headers):
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     named = {name.replace("_", "-"): value for name, value in headers.items()}
-    return judge(Answer(status, named, content), "gateway.example", Secret(KEY), NOW)
+    return judge(Answer(status, named, content), "gateway.example", ApiKey(KEY), NOW)
 
 
 def error_of(*args, **kwargs):
@@ -159,7 +159,7 @@ def test_what_is_not_json_is_quoted_briefly_and_harmlessly(body, why):
 
 
 def test_an_answer_that_was_cut_off_or_is_compressed_is_an_unexpected_response():
-    verdict = judge(Answer(200, {}, b"{", cut=True), "gateway.example", Secret(KEY), NOW)
+    verdict = judge(Answer(200, {}, b"{", cut=True), "gateway.example", ApiKey(KEY), NOW)
     assert "64 KiB" in verdict.error.message
     assert "compressed" in error_of(GOOD, content_encoding="gzip").message
     assert isinstance(judged(GOOD, content_encoding="Identity"), Balance)
@@ -299,7 +299,7 @@ def test_any_value_at_api_credits_is_a_whole_number_or_an_unexpected_response(va
     st.dictionaries(st.sampled_from(["retry-after", "location", "content-encoding", "x-request-id"]), st.text()),
 )
 def test_any_answer_at_all_is_a_balance_or_a_reason(body, status, headers):
-    verdict = judge(Answer(status, headers, body), "gateway.example", Secret(KEY), NOW)
+    verdict = judge(Answer(status, headers, body), "gateway.example", ApiKey(KEY), NOW)
     if isinstance(verdict, Balance):
         assert status == 200
     else:

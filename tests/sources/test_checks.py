@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from creditguard.errors import ConfigurationError
+from creditguard.sources.api_key import ApiKey
 from creditguard.sources.apimall import ApiMall
 from creditguard.sources.apimall_checks import check_base_url, check_key
-from creditguard.sources.secret import Secret
 
 
 @pytest.mark.parametrize("key", ["sk-0123456789abcdef", "k", "a+b/c==", "~!@#$%^&*()"])
@@ -155,13 +155,13 @@ def test_the_account_is_one_per_gateway_and_key_and_tells_neither():
     assert len(source.account) == 12
     assert int(source.account, 16) >= 0
     assert "sk-secret" not in repr(source) + str(vars(source))
-    assert source.account == ApiMall(Secret("sk-secret")).account
+    assert source.account == ApiMall(ApiKey("sk-secret")).account
 
 
 def test_a_source_can_be_sent_to_another_process():
     source = pickle.loads(pickle.dumps(ApiMall("sk-secret", "https://gateway.example")))
     assert repr(source) == repr(ApiMall("sk-secret", "https://gateway.example"))
-    assert source._secret.reveal() == "sk-secret"
+    assert source._key.get_secret_value() == "sk-secret"
 
 
 def test_making_a_source_loads_no_http_client():

@@ -15,10 +15,10 @@ from scripted_server import KEY, balance, never
 
 from creditguard.errors import ConfigurationError, SourceError
 from creditguard.sources import transport
+from creditguard.sources.api_key import ApiKey
 from creditguard.sources.apimall import ApiMall
 from creditguard.sources.apimall_checks import check_base_url, check_key
 from creditguard.sources.outcomes import Answer, Failure
-from creditguard.sources.secret import Secret
 
 
 def _careless(key):
@@ -33,7 +33,7 @@ def test_a_frame_that_holds_a_key_is_shown_by_every_renderer(name):
 
 
 @pytest.mark.parametrize("flaw", [" ", "\n", "\0", "\u00e9"])
-@pytest.mark.parametrize("use", [ApiMall, check_key, lambda key: ApiMall(Secret(key))])
+@pytest.mark.parametrize("use", [ApiMall, check_key, lambda key: ApiMall(ApiKey(key))])
 def test_a_key_that_cannot_be_used(use, flaw):
     with pytest.raises(ConfigurationError) as caught:
         use(KEY + flaw)
@@ -61,7 +61,7 @@ def test_a_url_that_cannot_be_used(use, url):
 
 
 ANSWER = Answer(200, {"x-echo": KEY}, KEY.encode())
-VALUES = [ApiMall(KEY), vars(ApiMall(KEY)), Secret(KEY), ANSWER, [ANSWER], Failure("why", "network")]
+VALUES = [ApiMall(KEY), vars(ApiMall(KEY)), ApiKey(KEY), ANSWER, [ANSWER], Failure("why", "network")]
 
 
 def _fail_with(value):
