@@ -169,7 +169,8 @@ class Readings:
             following = self._next
         if following:
             self.leases.engine.service.put(partial(self._start, following))
-        alone = len(batch.members) == 1
+        members, batch.members = batch.members, []  # the clock may keep the batch for a while, and shall not keep the runs
+        alone = len(members) == 1
 
         def deliver(resume: Resume, marked: bool) -> None:
             trouble = (no_mark if marked else None) or failure
@@ -180,9 +181,9 @@ class Readings:
                 resume(Reading(balance, mark if marked else None), None)
 
         if alone:
-            deliver(*batch.members[0])
+            deliver(*members[0])
         else:
-            self.leases.engine.service.make_all(partial(deliver, *member) for member in batch.members)
+            self.leases.engine.service.make_all(partial(deliver, *member) for member in members)
 
 
 def _fresh(error: Exception) -> Exception:
