@@ -6,9 +6,10 @@ import argparse
 import json
 
 from creditguard.cli import exits
-from creditguard.cli.output import answer, printable, say
+from creditguard.cli.output import answer, say
 from creditguard.cli.preflight import guard_for, sink_for
 from creditguard.rules.amounts import ZERO, to_json
+from creditguard.rules.text import printable
 from creditguard.rules.values import Admission
 
 

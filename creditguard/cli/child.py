@@ -34,13 +34,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType, TracebackType
-from typing import Any, NoReturn
+from types import FrameType
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from creditguard.cli.guardian import Guardian, anyone_left
 from creditguard.cli.terminal import Terminal
 
-TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
     from typing_extensions import Self  # for type checkers; nothing is imported when this runs
 
@@ -75,12 +74,6 @@ class Ended:
     """The first signal that we passed on to end it (SIGTERM for `stop`)."""
     interrupted: int | None = None
     """It died of Ctrl-C: the process to send the same to, as the terminal would have done (0: our whole group)."""
-
-
-def run(argv: Sequence[str], *, env: Mapping[str, str] | None = None, kill_after: float | None = None) -> Ended:
-    """Run a command to its end. In the main thread only."""
-    with Child(kill_after=kill_after) as child:
-        return child.run(argv, env=env)
 
 
 def leave(ended: Ended) -> NoReturn:
@@ -163,9 +156,7 @@ class Child:
         self._mask_before = signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGCHLD})
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         # What comes in between is delivered at the end, to who was there before: that may raise, and finds all in order.
         signal.pthread_sigmask(signal.SIG_BLOCK, self._handlers_before)
         signal.set_wakeup_fd(self._wakeup_before)

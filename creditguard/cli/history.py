@@ -20,7 +20,7 @@ _ALL = 10**9
 
 def run(options: argparse.Namespace) -> int:
     """List the latest runs, newest first, or the totals of all."""
-    asks_for_records, ledger = table.asks_for_records(options), ledger_for(options)
+    ledger = ledger_for(options)
     limit = options.limit or (_ALL if options.since or options.by else _USUAL)
     if options.by and not options.limit:
         reports: Iterable[Filed] = ledger.runs(since=options.since, job=options.job, account=options.account)
@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
     if options.by:
         groups = grouped(reports, day_of if options.by == "day" else job_of)
         _answer_totals(options, {key: totals(runs) for key, runs in groups.items()})
-    elif asks_for_records:
+    elif options.json or options.csv:
         table.answer_records(options, ("finished_at", *Report.__slots__), [dict(report) for report in reports])
     else:
         _show_runs(options, list(reports))
@@ -62,7 +62,7 @@ def _show_runs(options: argparse.Namespace, reports: list[Filed]) -> None:
         return
     spare = ("RUN", "SECONDS", "LEFT", "BUDGET", "OUTCOME", "BASIS", "FINISHED")
     marks = {at: mark for at, report in enumerate(reports) if (mark := _mark(report))}
-    table.show(_RUNS, [_as_row(report) for report in reports], spare=spare, flexible="JOB", marks=marks)
+    table.show(_RUNS, [_as_row(report) for report in reports], spare=spare, marks=marks)
 
 
 def _mark(report: Filed) -> table.Mark | None:
@@ -107,7 +107,7 @@ def _answer_totals(options: argparse.Namespace, groups: dict[str, Totals]) -> No
         spare = ("ABANDONED", "MEAN", "UNSURE", "P90", "REFUSED", "P50", "RUNS")
         marks: dict[int, table.Mark] = {at: "yellow" for at, each in enumerate(groups.values()) if each.over_budget}
         rows = [(key, *_as_totals(each)) for key, each in groups.items()]
-        table.show([name.upper() for name in (options.by, *_TOTALS)], rows, spare=spare, flexible="JOB", marks=marks)
+        table.show([name.upper() for name in (options.by, *_TOTALS)], rows, spare=spare, marks=marks)
     else:
         say_that_there_is_none(options)
 

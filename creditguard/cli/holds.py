@@ -6,10 +6,11 @@ import argparse
 from datetime import datetime, timezone
 
 from creditguard.cli import exits, table
-from creditguard.cli.output import answer, printable, say
+from creditguard.cli.output import answer, say
 from creditguard.cli.parser import UsageError
 from creditguard.cli.preflight import ledger_for
 from creditguard.rules.amounts import from_micro, to_json
+from creditguard.rules.text import printable
 from creditguard.rules.values import LiveHold
 
 _FIELDS = ("run_id", "job", "account", "credits", "since", "lease_ends", "host", "pid", "labels")
@@ -28,15 +29,15 @@ def run(options: argparse.Namespace) -> int:
             return exits.CONFIGURATION
         answer(printable(f"released {options.id}"))
         return exits.OK
-    asks_for_records, limit = table.asks_for_records(options), _ALL if options.job else _MOST
+    limit = _ALL if options.job else _MOST
     holds = [live for live in ledger.holds(options.account, limit=limit) if options.job in {None, live.hold.job}]
-    if asks_for_records:
+    if options.json or options.csv:
         table.answer_records(options, _FIELDS, [as_json(hold) for hold in holds])
     elif holds:
         marks: dict[int, table.Mark] = {at: "yellow" for at, live in enumerate(holds) if _left(live) <= 0}
         spare = ("ACCOUNT", "HOST", "PID", "SINCE", "LEASE_ENDS")
         header = [field.upper() for field in _FIELDS if field != "labels"]
-        table.show(header, [_as_row(hold) for hold in holds], spare=spare, flexible="JOB", marks=marks)
+        table.show(header, [_as_row(hold) for hold in holds], spare=spare, marks=marks)
     else:
         say("nothing is held" if options.job is None else f"nothing is held by {options.job}")
     return exits.OK

@@ -8,8 +8,6 @@ import sys
 from creditguard.cli.screen import SCREEN
 from creditguard.rules.text import printable
 
-__all__ = ["Unwritable", "answer", "printable", "say"]
-
 
 class Unwritable(Exception):
     """An answer could not be written. The message says why."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, NoReturn
 
 from creditguard.cli import exits, values
@@ -16,22 +17,13 @@ class UsageError(Exception):
     """The command line could not be understood; the message is one line."""
 
 
-def _formatter(prog: str) -> argparse.HelpFormatter:
-    return argparse.RawDescriptionHelpFormatter(prog, width=_WIDTH)
-
-
 class _Parser(argparse.ArgumentParser):
     """Its help fits the terminal, and goes the way of all answers."""
 
     def __init__(self, **kwargs: Any) -> None:
-        self.flags: list[str] = []
-        kwargs.setdefault("formatter_class", _formatter)
-        super().__init__(allow_abbrev=False, **kwargs)
+        formatter = partial(argparse.RawDescriptionHelpFormatter, width=_WIDTH)
+        super().__init__(allow_abbrev=False, formatter_class=formatter, **kwargs)
         self.color = False  # from Python 3.14 on: escapes would be counted as text
-
-    def add_argument(self, *names: str, **kwargs: Any) -> argparse.Action:
-        self.flags += [name for name in names if name.startswith("--")]
-        return super().add_argument(*names, **kwargs)
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (see {self.prog} --help)")
@@ -42,7 +34,7 @@ class _Parser(argparse.ArgumentParser):
         import textwrap
 
         width = min(max(shutil.get_terminal_size().columns - 2, 20), _WIDTH)
-        self.formatter_class: Any = lambda prog: argparse.RawDescriptionHelpFormatter(prog, width=width)
+        self.formatter_class = partial(argparse.RawDescriptionHelpFormatter, width=width)
         lines = super().format_help().splitlines()
         return "".join(
             f"{textwrap.fill(line, width, subsequent_indent=_hang(line), break_on_hyphens=False)}\n" for line in lines
@@ -138,7 +130,7 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
     if not hasattr(options, "argv"):
         unknown += command
     if unknown:
-        hint = _meant(unknown, parser.flags)
+        hint = _meant(unknown, [flag for flag in parser._option_string_actions if flag.startswith("--")])
         raise UsageError(f"unrecognized arguments: {' '.join(unknown)}{hint} (see {parser.prog} --help)")
     if hasattr(options, "argv"):
         options.argv += command
@@ -180,8 +172,10 @@ def _ledger_options(command: argparse.ArgumentParser) -> None:
     )
 
 
-def _as_json(command: argparse.ArgumentParser) -> None:
-    command.add_argument("--json", action="store_true", help="as a JSON array")
+def _record_options(command: argparse.ArgumentParser) -> None:
+    forms = command.add_mutually_exclusive_group()
+    forms.add_argument("--json", action="store_true", help="as a JSON array")
+    forms.add_argument("--csv", action="store_true", help="as CSV")
 
 
 def _past_options(
@@ -320,13 +314,12 @@ def _holds(command: argparse.ArgumentParser) -> None:
     command.add_argument("id", nargs="?", metavar="ID", help="the hold to release: a job that still runs is told")
     command.add_argument("--job", metavar="JOB", help="of this job only")
     _ledger_options(command)
-    _as_json(command)
-    command.add_argument("--csv", action="store_true", help="as CSV")
+    _record_options(command)
 
 
 def _history(command: argparse.ArgumentParser) -> None:
     _past_options(command)
-    _as_json(command)
+    _record_options(command)
     command.add_argument("--by", choices=("job", "day"), help="totals of each job, or of each day, instead of the runs")
     command.add_argument(
         "--limit",
@@ -334,12 +327,11 @@ def _history(command: argparse.ArgumentParser) -> None:
         type=values.whole_number,
         help="so many of the latest runs (default: 20, or all with --since or --by)",
     )
-    command.add_argument("--csv", action="store_true", help="as CSV")
 
 
 def _suggest(command: argparse.ArgumentParser) -> None:
     _past_options(command)
-    _as_json(command)
+    command.add_argument("--json", action="store_true", help="as a JSON array")
 
 
 def _report(command: argparse.ArgumentParser) -> None:
@@ -396,10 +388,6 @@ def _help(command: argparse.ArgumentParser) -> None:
     command.add_argument("topic", metavar="COMMAND", nargs="?", choices=tuple(COMMANDS), help="of this command")
 
 
-def _version(command: argparse.ArgumentParser) -> None:
-    """No options."""
-
-
 COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "balance": ("print what the account has left", _balance),
     "check": ("tell by the exit code whether a budget fits, without running anything", _check),
@@ -416,5 +404,5 @@ COMMANDS: dict[str, tuple[str, Callable[[argparse.ArgumentParser], None]]] = {
     "completion": ("print a completion script for a shell, or the man page", _completion),
     "sandbox": ("serve a local gateway that speaks the API Mall protocol, to try things and to test", _sandbox),
     "help": ("show this help, or that of a command", _help),
-    "version": ("show the version", _version),
+    "version": ("show the version", lambda _: None),
 }

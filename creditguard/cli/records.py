@@ -16,7 +16,7 @@ from pathlib import Path
 
 from creditguard.errors import ConfigurationError
 from creditguard.guarding.run import Run
-from creditguard.rules.amounts import EXACT, to_credits
+from creditguard.rules.amounts import EXACT, ZERO, to_credits
 
 VARIABLE = "CREDITGUARD_RECORD_FILE"
 
@@ -91,25 +91,19 @@ class RecordFile:
             text = line[:_LONGEST].decode("utf-8", "replace").strip()
             if not text:
                 continue
-            if text.startswith("extend "):
-                self._extend(run, text.removeprefix("extend "), times)
-                continue
+            more = text.startswith("extend ")
+            text = text.removeprefix("extend ")
             try:
-                amount = EXACT.multiply(to_credits(text, VARIABLE, negative=True), Decimal(times))
+                amount = EXACT.multiply(to_credits(text, VARIABLE, negative=not more), Decimal(times))
             except ConfigurationError:
                 self._trouble(f"not an amount of credits: {text[:40]}")
+                continue
+            if more:
+                run._life.extended_elsewhere(amount)
             else:
-                total = amount if total is None else EXACT.add(total, amount)
+                total = EXACT.add(total or ZERO, amount)
         if total is not None:
             run.record(total)
-
-    def _extend(self, run: Run, text: str, times: int) -> None:
-        try:
-            more = EXACT.multiply(to_credits(text, VARIABLE), Decimal(times))
-        except ConfigurationError:
-            self._trouble(f"not an amount of credits: {text[:40]}")
-        else:
-            run._life.extended_elsewhere(more)
 
     def _trouble(self, words: str) -> None:
         if words not in self.troubles and len(self.troubles) <= _TROUBLES:

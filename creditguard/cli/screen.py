@@ -24,9 +24,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from time import CLOCK_MONOTONIC, clock_gettime
-from typing import TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
-TYPE_CHECKING = False  # as typing.TYPE_CHECKING, without importing typing
 if TYPE_CHECKING:
     from creditguard.cli.child import Child
 

@@ -25,9 +25,7 @@ def run(options: argparse.Namespace) -> int:
         answer(json.dumps([table.as_record(each) for each in found]))
     elif found:
         rows = [[_cell(getattr(each, field)) for field in _FIELDS] for each in found]
-        table.show(
-            [field.upper() for field in _FIELDS], rows, spare=("P50", "P90", "MAX", "P95", "RUNS"), flexible="JOB"
-        )
+        table.show([field.upper() for field in _FIELDS], rows, spare=("P50", "P90", "MAX", "P95", "RUNS"))
         answer("\n".join(["", *map(_to_paste, found)]))
     else:
         say_that_there_is_none(options)

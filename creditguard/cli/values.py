@@ -1,4 +1,4 @@
-"""How options are read from text: durations, codes, labels."""
+"""How options are read from text. What cannot be read raises ArgumentTypeError, which says what it must be."""
 
 from __future__ import annotations
 
@@ -87,9 +87,7 @@ def share(text: str) -> Decimal:
 
 def exit_code(text: str) -> int:
     """An exit code, 0 to 255."""
-    if not re.fullmatch(r"\d{1,3}", text, re.ASCII) or int(text) > 255:
-        raise argparse.ArgumentTypeError(f"it must be an exit code from 0 to 255, not {text!r}")
-    return int(text)
+    return _whole(text, "an exit code from 0 to 255", 0, 255)
 
 
 def label(text: str) -> tuple[str, str]:
@@ -102,13 +100,15 @@ def label(text: str) -> tuple[str, str]:
 
 def whole_number(text: str) -> int:
     """A number of rows, 1 or more."""
-    if not re.fullmatch(r"\d{1,6}", text, re.ASCII) or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"it must be a whole number, 1 or more, not {text!r}")
-    return int(text)
+    return _whole(text, "a whole number, 1 or more", 1, 999_999)
 
 
 def port(text: str) -> int:
     """A TCP port; 0 lets the system choose."""
-    if not re.fullmatch(r"\d{1,5}", text, re.ASCII) or int(text) > 65535:
-        raise argparse.ArgumentTypeError(f"it must be a port from 0 to 65535, not {text!r}")
+    return _whole(text, "a port from 0 to 65535", 0, 65535)
+
+
+def _whole(text: str, what: str, least: int, most: int) -> int:
+    if not re.fullmatch(r"\d{1,6}", text, re.ASCII) or not least <= int(text) <= most:
+        raise argparse.ArgumentTypeError(f"it must be {what}, not {text!r}")
     return int(text)

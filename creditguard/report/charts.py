@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 import altair as alt
 
 from creditguard.report.figures import Account, Burn, History, Reading, Run
-from creditguard.report.theme import FONT, JOBS, colour, job_colour
+from creditguard.report.theme import FONT, JOBS, colour, of_job
 from creditguard.report.wording import credits_of, figure, moment
 from creditguard.rules.history import Suggestion
 
@@ -30,8 +30,8 @@ _WEEK = 7
 OTHERS = "other jobs"
 
 
-def balance(history: History, ahead: Burn | None = None) -> Chart:
-    """The balance of each account over time, its rises and the refusals marked; and where it leads, if `ahead` says that."""
+def balance(history: History) -> Chart:
+    """The balance of each account over time, its rises and the refusals marked; and, of a single one, where it leads."""
     accounts = history.accounts[:JOBS]
     names = [account.name for account in accounts]
     lines = [
@@ -41,9 +41,8 @@ def balance(history: History, ahead: Burn | None = None) -> Chart:
     ]
     x = _time(history.runs)
     y = alt.Y("balance:Q", title=None)
-    scale = alt.Scale(
-        domain=names, range=[colour("accent")] if len(names) == 1 else [job_colour(n) for n in range(JOBS)]
-    )
+    colours = ["accent"] if len(names) == 1 else [of_job(place) for place in range(JOBS)]
+    scale = alt.Scale(domain=names, range=[colour(name) for name in colours])
     drawn = alt.Chart(_data(lines)).encode(
         x=x,
         y=y,
@@ -57,6 +56,7 @@ def balance(history: History, ahead: Burn | None = None) -> Chart:
     layers = [drawn.mark_line(strokeWidth=2, strokeJoin="round")]
     if len(names) == 1:
         layers.insert(0, drawn.encode(y=alt.Y("balance:Q", stack=False, title=None)).mark_area(opacity=0.12))
+        ahead = history.burns[names[0]]
         if ahead is not None and accounts[0].last is not None:
             layers += _ahead(accounts[0].last, ahead, x, y)
     marks = [
@@ -181,7 +181,7 @@ def daily(history: History, *, legend: bool = False) -> Chart:
     x = alt.X("day:O", timeUnit="yearmonthdate", title=None, axis=axis)
     # Days without a run have their place, too.
     days = alt.Chart(_data([{"day": _day(day)} for day in _days(history)])).mark_point(opacity=0).encode(x=x)
-    scale = alt.Scale(domain=names, range=[job_colour(place) for place in range(len(names))])
+    scale = alt.Scale(domain=names, range=[colour(of_job(place)) for place in range(len(names))])
     shown = alt.Legend(orient="top", title=None, labelLimit=180, symbolType="circle", columns=5) if legend else None
     bars = (
         alt.Chart(_data(rows))

@@ -6,10 +6,12 @@ Whatever is not exact stays told apart: a run's figure is `exact`, `at most` (ot
 
 from __future__ import annotations
 
+import statistics
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
+from functools import cached_property
 from typing import Any, Literal, NamedTuple, TypeAlias
 
 from creditguard.errors import ConfigurationError
@@ -115,6 +117,16 @@ class History:
     @property
     def outcomes(self) -> Counter[str]:
         return Counter(run.outcome for run in self.runs)
+
+    @cached_property
+    def started(self) -> list[Run]:
+        """The runs that were not refused."""
+        return [run for run in self.runs if run.outcome != "refused"]
+
+    @cached_property
+    def burns(self) -> dict[str, Burn | None]:
+        """How quickly each account empties."""
+        return {account.name: burn(account, self.until) for account in self.accounts}
 
     def by_job(self) -> dict[str, list[Run]]:
         """The runs of each job; the jobs that consumed most come first."""
@@ -265,6 +277,8 @@ class Burn(NamedTuple):
 _FEW_DAYS = 5
 _FOUR_IN_FIVE = 1.2816
 """The normal quantile that leaves a tenth on each side."""
+_TEN_YEARS = 3650
+_NEVER = float("inf")
 
 
 def burn(account: Account, until: datetime) -> Burn | None:
@@ -284,27 +298,15 @@ def burn(account: Account, until: datetime) -> Burn | None:
     if len(whole) < _FEW_DAYS or balance <= 0:
         return Burn(days, a_day, empty)
     losses = [account.lost.get(day, 0.0) for day in whole]
-    mean = sum(losses) / len(losses)
-    variance = sum((loss - mean) ** 2 for loss in losses) / (len(losses) - 1)
-    return Burn(days, a_day, empty, *_range(balance, a_day, variance, len(losses)))
+    return Burn(days, a_day, empty, *_range(balance, a_day, statistics.variance(losses), len(losses)))
 
 
 def _range(balance: float, a_day: float, variance: float, days: int) -> tuple[float, float]:
     """When `balance` may be used up: what is lost in T days is about T·a_day, give or take the spread of T single days and
-    what `days` days do not tell of the mean."""
-
-    def lost(t: float, sign: int) -> float:
-        return float(t * a_day + sign * _FOUR_IN_FIVE * (variance * t + variance * t * t / days) ** 0.5)
-
-    def reached(sign: int) -> float:
-        low, high = 0.0, balance / a_day
-        while lost(high, sign) < balance:
-            if high > 3650:
-                return float("inf")
-            low, high = high, high * 2
-        for _ in range(60):
-            middle = (low + high) / 2
-            low, high = (middle, high) if lost(middle, sign) < balance else (low, middle)
-        return high
-
-    return reached(+1), reached(-1)
+    what `days` days do not tell of the mean. So these are the roots of (balance - T·a_day)² = spread·(T + T²/days)."""
+    spread = _FOUR_IN_FIVE**2 * variance
+    square = a_day**2 - spread / days
+    linear = 2 * a_day * balance + spread
+    root = (spread * (spread + 4 * a_day * balance + 4 * balance**2 / days)) ** 0.5
+    latest = (linear + root) / (2 * square) if square > 0 else _NEVER
+    return 2 * balance**2 / (linear + root), latest if latest < _TEN_YEARS else _NEVER

@@ -8,7 +8,6 @@ import base64
 import hashlib
 import json
 from collections.abc import Iterable
-from datetime import datetime
 from functools import cache
 from html import escape
 from importlib.resources import files
@@ -26,20 +25,6 @@ from creditguard.report.wording import figure, plural
 ROWS = 3000
 """So many runs, the latest, stand in the table."""
 
-_FIELDS = (
-    "when",
-    "job",
-    "outcome",
-    "budget",
-    "consumed",
-    "sure",
-    "over",
-    "after",
-    "seconds",
-    "account",
-    "labels",
-    "id",
-)
 _HEADS = (
     ("Ended", ""),
     ("Job", ""),
@@ -68,10 +53,11 @@ def make(history: History, notice: str | None = None) -> str:
             _budgets(history, drawn),
             _runs(history),
         ]
+    rows = [_row(run) for run in reversed(history.runs[-ROWS:])]
     content_data = {
         "charts": drawn,
-        "fields": _FIELDS,
-        "runs": [_row(run) for run in reversed(history.runs[-ROWS:])],
+        "fields": list(rows[0]) if rows else [],
+        "runs": [list(row.values()) for row in rows],
         "jobs": sorted({run.job for run in history.runs[-ROWS:]}),
         "several": len(history.accounts) > 1,
         "counted": _counted(history),
@@ -87,10 +73,7 @@ def _document(content: str, data: dict[str, Any]) -> str:
         f"@media screen and (prefers-color-scheme: dark) {{ :root {{ {theme.variables(dark=True)} }} }}\n"
         f"{folder.joinpath('page.css').read_text('utf-8')}"
     )
-    scripts = [
-        _library(),
-        folder.joinpath("page.js").read_text("utf-8"),
-    ]
+    scripts = [_library(), folder.joinpath("page.js").read_text("utf-8")]
     allowed = " ".join(f"'sha256-{base64.b64encode(hashlib.sha256(s.encode()).digest()).decode()}'" for s in scripts)
     policy = f"default-src 'none'; style-src 'unsafe-inline'; img-src data:; script-src {allowed}; base-uri 'none'; form-action 'none'"
     return f"""<!DOCTYPE html>
@@ -178,11 +161,13 @@ def _balance(history: History, drawn: dict[str, dict[str, Any]]) -> str:
     shown = [account for account in history.accounts if account.readings]
     if not shown:
         return ""
-    ahead = summary.burns(history)[shown[0].name] if len(history.accounts) == 1 else None
-    drawn["balance"] = charts.specification(charts.balance(history, ahead), width="container")
+    ahead = history.burns[shown[0].name] if len(history.accounts) == 1 else None
+    drawn["balance"] = charts.specification(charts.balance(history), width="container")
     entries = []
     if len(history.accounts) > 1:
-        entries = [("square", _job_colour(n), account.name) for n, account in enumerate(history.accounts[: theme.JOBS])]
+        entries = [
+            ("square", theme.of_job(n), account.name) for n, account in enumerate(history.accounts[: theme.JOBS])
+        ]
     if any(account.rises for account in history.accounts):
         entries.append(("up", "good", "top-up (or a refund)"))
     if history.outcomes["refused"]:
@@ -215,7 +200,7 @@ def _accounts(history: History) -> str:
 
 def _daily(history: History, drawn: dict[str, dict[str, Any]]) -> str:
     drawn["daily"] = charts.specification(charts.daily(history), width="container")
-    entries = [("square", _job_colour(place), name) for place, name in enumerate(charts.job_names(history))]
+    entries = [("square", theme.of_job(place), name) for place, name in enumerate(charts.job_names(history))]
     sures = {run.sure for run in history.runs}
     if sures & {"at most", "at least"}:
         entries.append(("pale", "muted", "a bound"))
@@ -224,10 +209,6 @@ def _daily(history: History, drawn: dict[str, dict[str, Any]]) -> str:
     return _section(
         "Consumption a day", f"In {history.unit}, by the day on which a run ended.", _legend(entries) + _chart("daily")
     )
-
-
-def _job_colour(place: int) -> str:
-    return f"job{place + 1}" if place < theme.JOBS else "others"
 
 
 def _budgets(history: History, drawn: dict[str, dict[str, Any]]) -> str:
@@ -244,7 +225,7 @@ def _budgets(history: History, drawn: dict[str, dict[str, Any]]) -> str:
         panels.append(f'<div class="panel">{title}<p class="note">{note}</p>{_chart(name)}</div>')
     if not panels:
         return ""
-    started = [run for runs in jobs.values() for run in runs if run.outcome != "refused"]
+    started = history.started
     sures = {run.sure for run in started}
     entries = [("dot", "accent", "what a run consumed")]
     entries += [("dot", "bad", "over its budget")] if any(run.over for run in started) else []
@@ -294,22 +275,21 @@ def _counted(history: History) -> str:
     return plural(len(history.runs), "run")
 
 
-def _row(run: Run) -> list[object]:
-    at: datetime = run.ended
-    return [
-        f"{at:%Y-%m-%dT%H:%M}",
-        run.job,
-        run.outcome,
-        run.budget,
-        run.consumed,
-        run.sure,
-        int(run.over),
-        run.after,
-        None if run.seconds is None else round(run.seconds, 1),
-        run.account,
-        name_of(", ".join(f"{name}={value}" for name, value in run.labels.items())) if run.labels else "",
-        run.id,
-    ]
+def _row(run: Run) -> dict[str, object]:
+    return {
+        "when": f"{run.ended:%Y-%m-%dT%H:%M}",
+        "job": run.job,
+        "outcome": run.outcome,
+        "budget": run.budget,
+        "consumed": run.consumed,
+        "sure": run.sure,
+        "over": int(run.over),
+        "after": run.after,
+        "seconds": None if run.seconds is None else round(run.seconds, 1),
+        "account": run.account,
+        "labels": name_of(", ".join(f"{name}={value}" for name, value in run.labels.items())) if run.labels else "",
+        "id": run.id,
+    }
 
 
 def _section(title: str, note: str, content: str, classes: str = "") -> str:

@@ -16,9 +16,8 @@ _WIDTH = 760
 
 def make(history: History, form: Literal["png", "svg"]) -> bytes:
     """The image as a PNG, or as an SVG."""
-    ahead = summary.burns(history)[history.accounts[0].name] if len(history.accounts) == 1 else None
     parts = [
-        charts.balance(history, ahead).properties(width=_WIDTH, title=_title("Balance")),
+        charts.balance(history).properties(width=_WIDTH, title=_title("Balance")),
         charts.daily(history, legend=True).properties(
             width=_WIDTH, title=_title(f"Consumption a day, in {history.unit}")
         ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import NamedTuple
 
-from creditguard.report.figures import Account, Burn, Consumed, History, burn, consumed
+from creditguard.report.figures import Account, Burn, Consumed, History, consumed
 from creditguard.report.wording import day, figure, moment, plural, rough
 
 
@@ -28,16 +28,11 @@ def period(history: History) -> str:
     return " · ".join([*parts, f"times in {history.until.tzname()}"])
 
 
-def burns(history: History) -> dict[str, Burn | None]:
-    """How quickly each account empties."""
-    return {account.name: burn(account, history.until) for account in history.accounts}
-
-
 def sentences(history: History) -> list[str]:
     """What happened, in one or two sentences."""
-    started = [run for run in history.runs if run.outcome != "refused"]
     if not history.runs:
         return ["No run ended in this time."]
+    started = history.started
     used = consumed(started)
     jobs = len({run.job for run in started})
     least = "" if used.is_exact else "at least "
@@ -76,15 +71,14 @@ def _first_empty(history: History) -> tuple[Account, Burn] | None:
     known = [
         (account, found)
         for account in history.accounts
-        for found in (burn(account, history.until),)
-        if found is not None and found.until_empty is not None
+        if (found := history.burns[account.name]) and found.until_empty is not None
     ]
     return min(known, key=lambda each: each[1].until_empty or 0.0, default=None)
 
 
 def tiles(history: History) -> list[Tile]:
     """The seven figures."""
-    started = [run for run in history.runs if run.outcome != "refused"]
+    started = history.started
     refused = [run for run in history.runs if run.outcome == "refused"]
     over = sum(run.over for run in started)
     untold = sum(run.sure == "unknown" and not run.over for run in started)
@@ -102,10 +96,7 @@ def tiles(history: History) -> list[Tile]:
             marks=("alarm",) if refused else (),
         ),
         Tile(
-            "Over budget",
-            f"{over:,}",
-            f"not known of {untold:,}" if untold else "",
-            marks=("alarm",) if over else (),
+            "Over budget", f"{over:,}", f"not known of {untold:,}" if untold else "", marks=("alarm",) if over else ()
         ),
         *_account_tiles(history),
     ]
@@ -123,10 +114,9 @@ def _consumed(used: Consumed, unit: str) -> Tile:
 
 
 def _account_tiles(history: History) -> list[Tile]:
-    read = [account for account in history.accounts if account.last is not None]
-    last = [account.last for account in read if account.last is not None]
-    found = [each for each in burns(history).values() if each is not None]
-    several = f"in {len(read)} accounts" if len(read) > 1 else ""
+    last = [account.last for account in history.accounts if account.last is not None]
+    found = [each for each in history.burns.values() if each is not None]
+    several = f"in {len(last)} accounts" if len(last) > 1 else ""
     if last:
         seen = max(reading.at for reading in last)
         when = f"as of {moment(seen)}" if history.until - seen > timedelta(minutes=5) else "just now"
@@ -162,12 +152,11 @@ def _until_empty(history: History) -> Tile:
 
 def accounts(history: History) -> list[tuple[str, str, str, str]]:
     """For each account its name, balance, burn a day, and days until empty."""
-    found = burns(history)
     return [
         (
             account.name,
             figure(account.last.balance) if account.last else "?",
-            rough(each.a_day) if (each := found[account.name]) else "?",
+            rough(each.a_day) if (each := history.burns[account.name]) else "?",
             _span(each) if each and each.until_empty is not None else "?",
         )
         for account in history.accounts

@@ -37,9 +37,9 @@ def colour(name: str) -> str:
     return f"var(--{name})"
 
 
-def job_colour(place: int) -> str:
-    """The colour of the job in that place, from 0 on."""
-    return colour(f"job{place + 1}" if place < JOBS else "others")
+def of_job(place: int) -> str:
+    """The name of the colour of the job in that place, from 0 on."""
+    return f"job{place + 1}" if place < JOBS else "others"
 
 
 def variables(*, dark: bool) -> str:

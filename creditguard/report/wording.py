@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from datetime import datetime
 
-_SIGNS = {"at most": "≤ ", "at least": "≥ "}
-
 
 def figure(value: float | None) -> str:
     """An amount as people read it: `12,400`, `3.25`, `?` for what is not known."""
@@ -20,16 +18,12 @@ def rough(value: float) -> str:
     return figure(round(value) if abs(value) >= 100 else float(f"{value:.3g}"))
 
 
-def bound(value: float | None, sure: str) -> str:
-    """What a run consumed, with the sign of a bound: `≤ 72`."""
-    return "not known" if value is None or sure == "unknown" else f"{_SIGNS.get(sure, '')}{figure(value)}"
-
-
 def credits_of(value: float | None, sure: str, unit: str) -> str:
-    """The same in words: `at most 72 credits`."""
+    """What a run consumed: `72 credits`, `at most 72 credits`."""
     if value is None or sure == "unknown":
         return "not known"
-    return f"{sure + ' ' if sure in _SIGNS else ''}{figure(value)} {unit}"
+    bound = f"{sure} " if sure in {"at most", "at least"} else ""
+    return f"{bound}{figure(value)} {unit}"
 
 
 def moment(at: datetime) -> str:

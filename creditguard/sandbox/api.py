@@ -162,11 +162,7 @@ class Api:
         return Reply(status, _encode(envelope).encode())
 
     def _error(
-        self,
-        status: int,
-        code: str | None = None,
-        message: str | None = None,
-        field: str | None = None,
+        self, status: int, code: str | None = None, message: str | None = None, field: str | None = None
     ) -> Reply:
         usual_code, usual_message = _ERRORS.get(status, _OTHER_ERROR)
         error = {"code": code or usual_code, "message": message or usual_message}
@@ -223,8 +219,7 @@ def _outcome(asked: Mapping[str, object]) -> Outcome | None:
 
 def _read_object(body: bytes) -> Mapping[str, object]:
     try:
-        return mapping("body", json.loads(body))
-    except BadField:
-        raise
+        content = json.loads(body)
     except (ValueError, RecursionError):
         raise BadField("body", "must be JSON") from None
+    return mapping("body", content)

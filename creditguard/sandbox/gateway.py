@@ -18,7 +18,6 @@ from creditguard.sandbox.server import Server
 if TYPE_CHECKING:
     import ssl
     from collections import Counter
-    from types import TracebackType
 
     from typing_extensions import Self, Unpack  # for type checkers; nothing is imported when this runs
 
@@ -66,12 +65,7 @@ class Gateway:
     def __enter__(self) -> Self:
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
     @property

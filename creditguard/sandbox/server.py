@@ -1,4 +1,4 @@
-"""HTTP/1.1 over sockets: threads that accept, read, ask the Api and send.
+"""HTTP/1.1 over sockets: a thread that accepts, and one for each connection that reads, asks the Api and sends.
 
 Written out rather than built on http.server because it is the floor of every timing taken against
 it: no Date header, no log, no header object, and one send per answer. (Head and body in two sends
@@ -46,65 +46,50 @@ class Server:
         self._tls = tls
         self._stopping = threading.Event()
         self._lock = threading.Lock()
-        self._threads: list[threading.Thread] = []
-        self._accepting = 0
-        self._open: set[socket.socket] = set()
-        with self._lock:
-            self._hire()
+        self._open: dict[socket.socket, threading.Thread] = {}
+        self._accepting = threading.Thread(target=self._accept, name="creditguard-sandbox", daemon=True)
+        self._accepting.start()
 
     def stop(self) -> None:
         """Hang up on everybody and wait for the threads to end."""
         self._stopping.set()
-        with self._lock:
-            threads = list(self._threads)
-            for conn in self._open:
-                _hang_up(conn)
-        _hang_up(self._listener)  # on Linux this wakes those who accept
-        for _ in threads:  # elsewhere it takes a caller for each
-            with contextlib.suppress(OSError):
-                socket.create_connection((self.host, self.port), timeout=1).close()
-        for thread in threads:
-            thread.join()
+        _hang_up(self._listener)  # on Linux this wakes the thread that accepts; elsewhere it takes a caller
+        with contextlib.suppress(OSError):
+            socket.create_connection((self.host, self.port), timeout=1).close()
+        self._accepting.join()
         self._listener.close()
+        with self._lock:
+            connections = dict(self._open)
+        for conn in connections:
+            _hang_up(conn)
+        for thread in connections.values():
+            thread.join()
 
-    # Every thread accepts for itself and serves what it accepted: nothing is handed over on the way
-    # to the first answer. Whoever leaves nobody behind to accept the next caller hires one first.
-
-    def _hire(self) -> None:
-        thread = threading.Thread(target=self._work, name="creditguard-sandbox", daemon=True)
-        self._threads.append(thread)
-        self._accepting += 1
-        thread.start()
-
-    def _work(self) -> None:
+    def _accept(self) -> None:
         while not self._stopping.is_set():
             try:
                 conn, peer = self._listener.accept()
+                if self._tls is not None:  # shakes hands at the first read, where `stop` can end it
+                    conn = self._tls.wrap_socket(conn, server_side=True, do_handshake_on_connect=False)
             except OSError:  # stopping, the caller has gone, or no descriptor is left
                 self._stopping.wait(0.01)
                 continue
+            of_one = (conn, _is_local(peer[0]))
+            thread = threading.Thread(target=self._serve, args=of_one, name="creditguard-sandbox", daemon=True)
             with self._lock:
-                self._accepting -= 1
-                if not self._accepting and not self._stopping.is_set():
-                    self._hire()
-            with contextlib.suppress(OSError):  # a caller may leave at any time
-                self._serve(conn, _is_local(peer[0]))
-            with self._lock:
-                self._accepting += 1
+                thread.start()
+                self._open[conn] = thread
 
     def _serve(self, conn: socket.socket, local: bool) -> None:
+        buffer = bytearray()
         try:
-            conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            if self._tls is not None:  # shakes hands at the first read, where `stop` can end it
-                conn = self._tls.wrap_socket(conn, server_side=True, do_handshake_on_connect=False)
-            with self._lock:
-                self._open.add(conn)
-            buffer = bytearray()
-            while not self._stopping.is_set() and self._exchange(conn, buffer, local):
-                pass
+            with contextlib.suppress(OSError):  # a caller may leave at any time
+                conn.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+                while self._exchange(conn, buffer, local):
+                    pass
         finally:
             with self._lock:
-                self._open.discard(conn)
+                del self._open[conn]
             _hang_up(conn)
             conn.close()
 

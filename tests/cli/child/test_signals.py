@@ -229,7 +229,10 @@ def test_signals_after_the_end_do_not_disturb_us(wrap: Wrap, program: Program) -
 def test_handlers_are_as_before_afterwards(program: Program) -> None:
     code = """
 import signal
-from creditguard.cli.child import run
+from creditguard.cli.child import Child
+def run(argv):
+    with Child() as child:
+        return child.run(argv)
 everything = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 def as_it_is():
     fd = signal.set_wakeup_fd(-1)

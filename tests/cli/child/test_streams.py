@@ -154,7 +154,10 @@ def test_waiting_takes_no_time(wrap: Wrap, eventually: Callable[..., None], stat
 def test_no_zombie_no_descriptor_and_no_thread_is_left(program: Program) -> None:
     code = """
 import gc, os, threading
-from creditguard.cli.child import run
+from creditguard.cli.child import Child
+def run(argv):
+    with Child() as child:
+        return child.run(argv)
 run(["true"])
 def as_it_is():
     return sorted(os.listdir("/proc/self/fd")), threading.active_count()
