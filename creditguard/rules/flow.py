@@ -357,7 +357,7 @@ def leave(admission: Admission, ending: Ending, *, quickly: bool = False) -> Flo
         yield Emit(events.drift(admission, report))
     # An account that was seen behind what was recorded is remembered; until a settled report agrees with its record.
     was = bool(found.mark and found.mark.lagging)
-    lagging = lags(admission.plan, report, was=was)
+    lagging = lags(admission.plan, report, was=was, rose=found.trend is not None and found.trend.rose)
     if lagging != was:
         yield Emit(events.lagging(admission, report.balance_delta, report.credits_recorded, lagging=lagging))
     yield Emit(events.finished(report))

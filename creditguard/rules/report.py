@@ -156,14 +156,14 @@ def drifted(plan: Plan, report: Report) -> bool:
     return report.drift.copy_abs() > drift_tolerance(plan, report.credits_recorded)
 
 
-def lags(plan: Plan, report: Report, *, was: bool) -> bool:
+def lags(plan: Plan, report: Report, *, was: bool, rose: bool = False) -> bool:
     """Whether the account shows debits later than they are recorded, where `was` says that it was known to.
 
-    It does if it has lost less than the job recorded, with no other guarded run on it to explain that. It does no more once a
-    settled report agrees with its record.
+    It does if it has lost less than the job recorded, with no other guarded run on it to explain that, and no rise that a reading
+    saw (`rose`). It does no more once a settled report agrees with its record.
     """
     if report.drift is None or report.credits_recorded is None or report.overlapping_runs != 0:
         return was
     if was:
         return not report.settled or report.drift.copy_abs() > drift_tolerance(plan, report.credits_recorded)
-    return plan.shrink and report.credits_recorded > 0 and report.drift < 0
+    return plan.shrink and report.credits_recorded > 0 and report.drift < 0 and not rose

@@ -98,6 +98,20 @@ def test_an_account_that_lags_is_found_out_and_protects_itself(gateway, events):
         assert until(lambda: held("fourth") == 20)
 
 
+def test_a_top_up_makes_no_account_lag(gateway, events):
+    """One that a reading shows; a smaller one, spent again before the next reading, looks like debits that are shown late."""
+    with guard("first", budget=50) as run:
+        gateway.drain(40)
+        run.record(40)
+        gateway.top_up(500)
+    assert (run.report.balance_delta, run.report.drift) == (-460, -500)
+    assert "lagging" not in events.names
+    with guard("second", budget=50) as run:
+        gateway.drain(20)
+        run.record(20)
+        assert until(lambda: held("second") == 30)
+
+
 def test_the_watch_finds_it_out_while_the_job_runs(gateway, events):
     gateway.lag(500)
     with guard("first", budget=50, watch=0.05, min_interval=0.05) as run:

@@ -19,14 +19,6 @@ TRIES = 50
 pytestmark = pytest.mark.timeout(300)
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
-def account(request, credit_gateway, monkeypatch, tmp_path):
-    """A gateway with 120 credits and a ledger; the account's name."""
-    if request.param == "postgresql":
-        monkeypatch.setenv("CREDITGUARD_LEDGER", request.getfixturevalue("postgres_url"))
-    return f"pairs-{os.urandom(4).hex()}"
-
-
 def attempt(account, both):
     """Try once, together with the other; the one that is admitted stays until both have tried."""
     both.wait(30)
