@@ -15,8 +15,8 @@ help: ## Show this list
 install: $(VENV)/.installed ## Install creditguard and all development tools into .venv
 
 # An environment that was made in another folder, by another Python than is asked for or by one that has gone is made anew.
-MADE := $(shell $(BIN)/python -c 'import pip, sys; print(open("$(VENV)/.package").read().strip(), sys.version_info[:2])' 2>&1)
-WANTED := $(CURDIR) $(shell $(or $(PYTHON),$(BIN)/python) -c 'import sys; print(sys.version_info[:2])' 2>&1)
+MADE := $(shell $(BIN)/python -c 'import pip, sys; print(open("$(VENV)/.package").read().strip(), sys.version_info[:2])' 2>&1 || :)
+WANTED := $(CURDIR) $(shell $(or $(PYTHON),$(BIN)/python) -c 'import sys; print(sys.version_info[:2])' 2>&1 || :)
 ifneq ($(MADE),$(WANTED))
 $(shell rm -f $(VENV)/.package)
 endif

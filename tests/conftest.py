@@ -44,6 +44,7 @@ def _own_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.T
         monkeypatch.delenv(variable, raising=False)
     # A folder that is closed to us, as root's are to whom `su` makes of it, turns "not found" into "permission denied".
     monkeypatch.setenv("PATH", ":".join(folder for folder in os.get_exec_path() if os.access(folder, os.X_OK)))
+    monkeypatch.setenv("HOME", str(tmp_path_factory.mktemp("home")))  # less, for one, keeps a history there
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path_factory.mktemp("state")))
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path_factory.mktemp("config")))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -44,6 +45,18 @@ def folder_of(url: str) -> Path:
     return Path(url.partition("host=")[2])
 
 
+def server_of(folder: Path) -> int:
+    return int((folder / "postmaster.pid").read_text().split()[0])
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return True
+    return False
+
+
 def wait_until(true: Callable[[], bool]) -> None:
     for _ in range(1000):
         if true():
@@ -55,11 +68,10 @@ def wait_until(true: Callable[[], bool]) -> None:
 def test_tests_that_are_killed_leave_no_server_and_no_folder() -> None:
     with owner() as (process, url):
         folder = folder_of(url)
-        server = int((folder / "postmaster.pid").read_text().split()[0])
+        server = server_of(folder)
         process.kill()
         wait_until(lambda: not folder.parent.exists())
-        with pytest.raises(ProcessLookupError):
-            os.kill(server, 0)
+        assert is_gone(server)
 
 
 def test_a_long_temporary_folder_leaves_room_for_the_socket(tmp_path: Path) -> None:
@@ -88,3 +100,12 @@ def test_a_server_that_was_killed_starts_again(own_server: PostgresServer) -> No
         psycopg.connect(own_server.url)
     own_server.start()
     psycopg.connect(own_server.url).close()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the keeper must live to the end")
+def test_a_keeper_that_is_killed_leaves_no_server(own_server: PostgresServer) -> None:
+    folder = folder_of(own_server.url)
+    server = server_of(folder)
+    own_server._keeper.kill()
+    wait_until(lambda: is_gone(server))
+    shutil.rmtree(folder.parent)  # nobody else is left to do it
