@@ -125,8 +125,8 @@ class Engine:
         if self.pid != os.getpid():
             return
         ends = seconds() + _PATIENCE_AT_EXIT
-        for run in list(self.runs.values()):
-            self.service.put(run.vanish)
+        for run in list(self.runs.values()):  # those that are being left have a moment for their last reading
+            self.later(_PATIENCE_AT_EXIT / 2 if run.over else 0.0, run.vanish)
         for leases in list(self._leases.values()):
             self.service.put(leases.hurry)
         while seconds() < ends and (

@@ -66,7 +66,7 @@ class Lifecycle:
         self._lowest = plan.budget
         self._context = copy_context()
         self._performance: Performance[Admission] | Performance[Report] | None = None
-        self._gone = False
+        self._gone = self._hurries = False
         self._is_handed_over = False
         self._is_alone = False
         self._ends = [True]
@@ -117,8 +117,8 @@ class Lifecycle:
         self.report = refused(self.admission, time.monotonic())
         return error
 
-    def hand_back(self, outcome: Outcome, put: Put | None = None) -> float:
-        """The job has ended; how long to wait for the report, in seconds: not at all where waiting could not end."""
+    def hand_back(self, outcome: Outcome, put: Put | None = None, *, waits: bool = True) -> float:
+        """The job has ended; how long to wait for the report, in seconds: not at all where waiting could not end, or not `waits`."""
         if self.engine.pid != os.getpid():
             return 0.0  # in a forked child that leaves its parent's `with` block: the run is the parent's to close
         if self._is_alone:
@@ -127,15 +127,16 @@ class Lifecycle:
         if not self.over:
             self.over = True
             (put or self.engine.service.put)(partial(self._leave, outcome, time.monotonic()))
-        if self.engine.cannot_be_waited_for():
-            return 0.0
         plan = self.plan
-        return plan.settle + (plan.min_interval if plan.settle_stable else 0.0) + 2 * self.parts.readings.timeout
+        at_most = plan.settle + (plan.min_interval if plan.settle_stable else 0.0) + 2 * self.parts.readings.timeout
+        if waits and not self.engine.cannot_be_waited_for():
+            return at_most
+        self.engine.later(at_most, self._overdue)  # nobody else will say that it is late
+        return 0.0
 
     def hurry(self) -> float:
         """The caller was interrupted while it waited for the report: cut it short; how long to wait still."""
         self.engine.service.put(partial(self._leave, "cancelled", time.monotonic(), quickly=True))
-        self.engine.service.put(self._cut)
         return _SHORT
 
     def _leave_alone(self, outcome: Outcome) -> None:
@@ -158,10 +159,10 @@ class Lifecycle:
         self._performance.start()
 
     def _enter(self) -> None:
-        if self._gone:
-            return
         self.engine.runs[self.plan.run_id] = self
         self._performance = Performance(enter(self.plan), self.parts, self._context, self.entering, self._decided)
+        if self._gone:  # by now
+            self._cut()
         self._performance.start()
 
     def _decided(self, admission: Admission | None) -> None:
@@ -207,9 +208,14 @@ class Lifecycle:
         self._leave("cancelled", time.monotonic())
 
     def _leave(self, outcome: Outcome, ended: float, *, quickly: bool = False) -> None:
+        if quickly:  # nobody waits, and so nobody says that it is late
+            self._hurries = True
+            self.engine.later(2 * self.parts.readings.timeout, self._overdue)
         try:
             self._ends.pop()
         except IndexError:
+            if quickly:  # it is being left already
+                self._cut()
             return
         if self._is_alone:
             self._give_back()
@@ -220,8 +226,8 @@ class Lifecycle:
             self.engine.watch_of(self.parts.readings).remove(self)
         flow = leave(self.admission, self._ending(outcome, ended), quickly=quickly)
         self._performance = Performance(flow, self.parts, self._context, self.leaving, self._reported)
-        if quickly:  # nobody waits, and so nobody says that it is late
-            self.engine.later(2 * self.parts.readings.timeout, self._overdue)
+        if self._hurries and not quickly:  # by now
+            self._cut()
         self._performance.start()
 
     def _reported(self, report: Report | None) -> None:

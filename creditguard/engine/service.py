@@ -40,6 +40,8 @@ class Service:
         """Those of the threads that wait; the last one is woken first."""
         self._counting = _thread.allocate_lock()  # taken by service threads alone
         self._threads: set[int] = set()
+        self._lacks_one = False
+        """The system had no thread to give when one was wanted."""
         self._with_more: set[int] = set()
 
     def start(self) -> None:
@@ -51,6 +53,8 @@ class Service:
         """Have the call made by a service thread."""
         self._calls.append(call)
         self._wake_one()
+        if self._lacks_one:
+            self._start_another()
 
     def make_all(self, calls: Iterable[Call]) -> None:
         """Make the calls one after the other. In a service thread, which `has_more` meanwhile."""
@@ -111,10 +115,12 @@ class Service:
             wake.wake()
 
     def _start_another(self) -> None:
+        self._lacks_one = False
         try:
             _thread.start_new_thread(self._serve, ())
         except RuntimeError:
-            pass  # none to be had now: this one takes the next call when it is through with this
+            # Those that there are take the next call when they are through with theirs; or `put` gets one then.
+            self._lacks_one = True
 
 
 def _make(call: Call) -> None:

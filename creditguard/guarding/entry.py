@@ -75,7 +75,7 @@ class Entry:
     ) -> None:
         try:
             if kind is GeneratorExit and not _in_async_generator(sys._getframe(1)):
-                self.run._life.hand_back("cancelled")  # a coroutine that is closed must not await any more
+                self.run._life.hand_back("cancelled", waits=False)  # a coroutine that is closed must not await any more
             else:
                 await self.run._aclose(hosts.outcome_of(error))
             self.run._life.backstop = None

@@ -84,13 +84,15 @@ class World:
     def wrong(self, within=2.0):
         """What is not as promised after so many seconds: holds that stay, runs that stay open, or that have not one `finished`
         each, a guard in another thread that does not get through. None if all is well."""
+        if others := self._others():  # by then what was handed over before has been taken up, and is seen to be open
+            return others
         for patience in (
             0.05,
             within,
         ):  # a collection takes longer than all the rest: it comes when something has been left
             if not until(lambda: not self._wrong(), patience):
                 gc.collect()
-        if not (wrong := self._wrong() or self._others()):
+        if not (wrong := self._wrong()):
             self.log.clear()
         return wrong
 

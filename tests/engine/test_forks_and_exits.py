@@ -274,6 +274,28 @@ def test_an_interpreter_that_ends_with_a_run_open(tmp_path, ending):
     ledger.close()
 
 
+def test_an_interpreter_that_ends_while_a_run_waits_for_its_account_to_settle(tmp_path):
+    from creditguard.ledgers import open_ledger
+
+    done = run_to_its_end(
+        tmp_path,
+        """
+        def job():
+            with world.guard(settle=600):
+                pass
+        threading.Thread(target=job, daemon=True).start()
+        while not any(run.over for run in engine().runs.values()):
+            time.sleep(0.001)
+        """,
+        12,
+    )
+    assert done.stderr == ""
+    assert done.stdout.split() == ["admitted", "finished", "succeeded"]
+    ledger = open_ledger(f"sqlite:///{tmp_path}/ledger.db")
+    assert ledger.holds() == []
+    ledger.close()
+
+
 def test_what_is_owed_is_tried_once_more_at_the_end(tmp_path):
     """The ledger takes releases again, a long time before the next try would be due."""
     from creditguard.ledgers import open_ledger

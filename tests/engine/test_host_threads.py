@@ -15,7 +15,7 @@ from pathlib import Path
 
 import anyio
 import pytest
-from attack_world import until
+from attack_world import Pool, in_thread, until
 
 from creditguard import LedgerUnavailable
 from creditguard.engine import engine as engine_module
@@ -123,6 +123,42 @@ def test_with_a_single_thread_everything_goes_on(sqlite_world, monkeypatch):
     monkeypatch.undo()
     assert len(started) == 2
     assert sqlite_world.wrong() is None
+
+
+@pytest.mark.usefixtures("fresh_engine")
+def test_threads_that_were_not_to_be_had_for_a_moment_are_had_later(sqlite_world, monkeypatch):
+    """All that there are hang by then, and it is not their return that the others wait for."""
+    engine().warm |= {"sqlite", "none"}
+    engine().start()
+    assert until(lambda: engine().service._idle)
+    start, gate, lacking = _thread.start_new_thread, threading.Event(), [True]
+
+    def start_new_thread(function, args):
+        if lacking and getattr(function, "__self__", None) is engine().service:
+            raise RuntimeError("can't start new thread")
+        return start(function, args)
+
+    class Hanging(Pool):
+        def read(self, timeout):
+            lacking.clear()  # there are threads again
+            gate.wait(30)
+            return super().read(timeout)
+
+    monkeypatch.setattr(_thread, "start_new_thread", start_new_thread)
+    hanging = Hanging()
+    first = in_thread(enter_and_leave, sqlite_world.guard(source=hanging))
+    assert until(lambda: engine().readings_due)
+    second = in_thread(enter_and_leave, sqlite_world.guard(ledger="none", source=Pool()))
+    assert second(3) == "succeeded"
+    gate.set()
+    assert first() == "succeeded"
+    assert sqlite_world.wrong() is None
+
+
+def enter_and_leave(guard):
+    with guard as run:
+        pass
+    return run.report.outcome
 
 
 LIMITED = """

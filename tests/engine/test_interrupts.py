@@ -11,7 +11,12 @@ import time
 from pathlib import Path
 
 import pytest
-from attack_world import until
+from attack_world import in_thread, until
+
+from creditguard.engine import lifecycle
+from creditguard.engine.engine import engine
+from creditguard.engine.lifecycle import Lifecycle
+from creditguard.engine.performance import Performance
 
 pytestmark = pytest.mark.timeout(900)
 
@@ -126,6 +131,42 @@ def test_interrupts_that_come_twice(sqlite_world, alarm):
         error = None
         alarm.clear()
         assert (wrong := sqlite_world.wrong()) is None, f"try {number}: {wrong}"
+
+
+def test_a_second_interrupt_before_the_first_has_cut_anything_short(sqlite_world, alarm, monkeypatch):
+    """It comes at the first instruction of the handler. Nobody waits any more, and so nothing waits for the account to settle."""
+    monkeypatch.setattr(Lifecycle, "hurry", lambda _: signal.raise_signal(signal.SIGALRM))
+    with pytest.raises(BaseException) as caught, sqlite_world.guard(settle=600):
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+    assert caught.value is alarm.pop()
+    alarm.clear()
+    assert sqlite_world.wrong() is None
+
+
+@pytest.mark.parametrize("side", ["entering", "leaving"])
+def test_an_interrupt_while_another_thread_takes_up_what_it_breaks_off(sqlite_world, monkeypatch, side):
+    """Who is gone says so in one service thread, while another one makes ready what is to be broken off."""
+    guard = sqlite_world.guard(wait=600, budget=10**9) if side == "entering" else sqlite_world.guard(settle=600)
+    seen = []
+
+    def performance(flow, parts, context, ticket, *more):
+        (life,) = [life for life in engine().runs.values() if ticket in (life.entering, life.leaving)]
+        if ticket is getattr(life, side):
+            life.vanish()
+            seen.append(life)
+        return Performance(flow, parts, context, ticket, *more)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(lifecycle, "Performance", performance)
+        entered = in_thread(enter_and_leave, guard)
+        assert until(lambda: seen and not sqlite_world.open_runs() and not sqlite_world.holds())
+        entered()
+    assert sqlite_world.wrong() is None
+
+
+def enter_and_leave(guard):
+    with guard:
+        pass
 
 
 def test_a_report_that_is_cut_short_says_so(sqlite_world, alarm):

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
+import sys
 import threading
 import time
 
@@ -257,6 +260,36 @@ def test_a_sink_that_hangs_while_the_caller_vanishes_keeps_no_hold(sqlite_world,
     engine().service.put(life.vanish)
     assert until(lambda: not sqlite_world.holds(), BOUND + SLACK)
     assert isinstance(vanishing(), SystemExit)
+
+
+def test_a_sink_that_hangs_after_the_caller_was_interrupted_keeps_no_hold(sqlite_world, gate):
+    """The interrupt cuts the reading short; then comes the sink, and nobody waits any more who could say that it is late."""
+    pool, log = Pool(), HangingLog(gate, "creditguard.finished")
+    before = signal.signal(signal.SIGALRM, lambda *_: sys.exit("time is up"))
+    try:
+        with pytest.raises(SystemExit), sqlite_world.guard(source=pool, sink=log):
+            pool.delay = 0.3
+            signal.setitimer(signal.ITIMER_REAL, 0.1)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert until(lambda: not sqlite_world.holds(), BOUND + SLACK)
+
+
+def test_a_sink_that_hangs_after_a_coroutine_was_closed_keeps_no_hold(sqlite_world, gate):
+    @sqlite_world.guard(sink=HangingLog(gate, "creditguard.finished"))
+    async def job():
+        await asyncio.Event().wait()
+
+    async def drive():
+        task = asyncio.ensure_future(job())
+        while not engine().runs or not next(iter(engine().runs.values())).is_admitted:
+            await asyncio.sleep(0.001)
+        await asyncio.sleep(0.05)
+        task.get_coro().close()
+        task._log_destroy_pending = False
+
+    asyncio.run(drive())
+    assert until(lambda: not sqlite_world.holds(), BOUND + SLACK)
 
 
 def test_a_sink_that_has_hung_three_times_is_still_left_behind_the_fourth_time(sqlite_world):
