@@ -41,10 +41,14 @@ def alarm(request):
 
 
 def length_of_a_run(world, enter_and_leave):
-    begun = time.perf_counter()
-    for _ in range(20):
+    """The shortest of some: on a busy machine the others say more of its load."""
+
+    def once():
+        begun = time.perf_counter()
         enter_and_leave(world)
-    return (time.perf_counter() - begun) / 20
+        return time.perf_counter() - begun
+
+    return min(once() for _ in range(20))
 
 
 def block(world):
