@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import random
 import re
+import shutil
 import socket
+import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -452,6 +457,62 @@ def test_nothing_outlives_a_transaction(url: str, server: Server) -> None:
         changed = "SELECT name FROM pg_settings WHERE source = 'session' AND name <> 'transaction_isolation'"
         assert connection.ask(changed) == []
         assert connection.info.transaction_status == psycopg.pq.TransactionStatus.IDLE
+
+
+@pytest.fixture
+def pooled(url: str) -> Iterator[str]:
+    """The URL of a PgBouncer before the server, which has two connections and lends them for a transaction."""
+    program = shutil.which("pgbouncer", path=f"{os.environ['PATH']}:/usr/sbin")
+    if program is None:
+        pytest.skip("there is no pgbouncer here")
+    data = url.rpartition("host=")[2]
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # the path of a socket must be short
+        settings = Path(folder, "pgbouncer.ini")
+        settings.write_text(
+            f"[databases]\npostgres = host={data} user=postgres\n[pgbouncer]\npool_mode = transaction\n"
+            f"default_pool_size = 2\nauth_type = any\nlisten_port = 6432\nlisten_addr =\nunix_socket_dir = {folder}\n"
+        )
+        Path(folder).chmod(0o755)
+        server_user = Path(data).stat().st_uid  # it refuses to be root
+        os.chown(folder, server_user, -1)
+        user = {"user": server_user} if os.getuid() == 0 else {}
+        running = subprocess.Popen([program, "-q", settings], stderr=subprocess.DEVNULL, **user)
+        try:
+            for _ in range(500):
+                if Path(folder, ".s.PGSQL.6432").exists():
+                    break
+                time.sleep(0.01)
+            yield f"postgresql://postgres@/postgres?host={folder}&port=6432"
+        finally:
+            running.kill()
+            running.wait()
+
+
+def test_behind_a_pooler_that_lends_connections_for_a_transaction(pooled: str, url: str) -> None:
+    """Six clients on two connections; the pool of credits is right, and no more is admitted than there is."""
+
+    def client(number: int) -> int:
+        admitted, owner = 0, new_owner()
+        with ledger_at(pooled) as ledger:
+            for turn in range(40):
+                run = f"{number}-{turn}"
+                if ledger.reserve(hold(run, 30), owner, available=100, mark=ledger.mark("a")).admitted:
+                    admitted += 1
+                    assert ledger.renew(owner, [run]) == frozenset()
+                    ledger.shrink(run, 10)
+                    ledger.extend(run, 5, available=100, mark=ledger.mark("a"))
+                    ledger.settle(run, "a", {"job": "job"})
+                mark = ledger.mark("a")
+                assert 0 <= mark.admitted - mark.released <= 100
+        return admitted
+
+    with ThreadPoolExecutor(6) as threads:
+        admitted = sum(threads.map(client, range(6)))
+    with ledger_at(url) as ledger:
+        mark = ledger.mark("a")
+        assert (mark.started, mark.ended, mark.admitted - mark.released) == (admitted, admitted, 0)
+        assert len(ledger.history(limit=1000)) == admitted > 60
+    assert in_balance(url)
 
 
 def test_a_lost_answer_changes_nothing(url: str) -> None:
