@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from functools import partial
 from typing import Any, NoReturn
 
@@ -126,9 +126,11 @@ def parse(arguments: Sequence[str]) -> argparse.Namespace:
         if each.endswith("=--") and each.startswith("--") and each.count("=") == 1:  # argparse stumbles over it
             raise UsageError(f"argument {each[:-3]}: it cannot be '--', which stands before CMD")
     parser = build_command(name)
-    options, unknown = parser.parse_known_args(own[1:])
-    if not hasattr(options, "argv"):
-        unknown += command
+    if any(action.dest == "argv" for action in parser._actions):
+        options, unknown = parser.parse_known_args(own[1:])
+    else:  # there is no CMD; what comes after `--` is no option
+        options, unknown = parser.parse_known_args(arguments[1:])
+        unknown = [each for each in unknown if each != "--"]
     if unknown:
         hint = _meant(unknown, [flag for flag in parser._option_string_actions if flag.startswith("--")])
         raise UsageError(f"unrecognized arguments: {' '.join(unknown)}{hint} (see {parser.prog} --help)")
@@ -149,12 +151,12 @@ def _split(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     return arguments[:at], arguments[at + 1 :]
 
 
-def _meant(given: Iterable[str], known: Iterable[str]) -> str:
+def _meant(given: Iterable[str], known: Collection[str]) -> str:
     import difflib
 
-    for word in (each.partition("=")[0] for each in given):
+    for word in (each.partition("=")[0] for each in given if each not in known):
         near = [each for each in known if len(word) > 3 and each.startswith(word)]
-        for found in near or difflib.get_close_matches(word, list(known), 1):
+        for found in near or difflib.get_close_matches(word, known, 1):
             return f": did you mean {found}?"
     return ""
 

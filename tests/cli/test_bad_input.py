@@ -24,6 +24,8 @@ KEY = "sk-0123456789abcdef"
         (("check", "--budget", "5", "--label", "team"), "--label"),
         (("check", "--budget", "5", "--frobnicate"), "--frobnicate"),
         (("check", "--budget", "5", "--", "true"), "true"),
+        (("record", "--", "nan"), "not 'nan'"),
+        (("extend", "--", "-5"), "not '-5'"),
         (("frobnicate",), "frobnicate"),
         (RUN, "command"),
         ((*RUN, "--"), "command"),
