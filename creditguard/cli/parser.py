@@ -34,7 +34,9 @@ class _Parser(argparse.ArgumentParser):
         import textwrap
 
         width = min(max(shutil.get_terminal_size().columns - 2, 20), _WIDTH)
-        self.formatter_class = partial(argparse.RawDescriptionHelpFormatter, width=width)
+        self.formatter_class: Callable[..., argparse.HelpFormatter] = partial(
+            argparse.RawDescriptionHelpFormatter, width=width
+        )
         lines = super().format_help().splitlines()
         return "".join(
             f"{textwrap.fill(line, width, subsequent_indent=_hang(line), break_on_hyphens=False)}\n" for line in lines
