@@ -11,7 +11,10 @@ from datetime import timedelta
 from inspect import Parameter
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from creditguard.airflow.preflight import summary
 from creditguard.airflow.sdk import (
+    AirflowException,
+    AirflowFailException,
     AirflowSensorTimeout,
     AirflowSkipException,
     BaseSensorOperator,
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     from creditguard.airflow._guard import guard
     from creditguard.rules.events import Level
     from creditguard.rules.report import Report
-    from creditguard.rules.values import Plan
+    from creditguard.rules.values import Admission, Plan
 
 G = TypeVar("G", bound="guard")
 F = TypeVar("F", bound=Callable[..., None])
@@ -109,6 +112,15 @@ class CreditOperator(BaseSensorOperator):
             self._waiting_sink = WaitingSink(asks_only=self._asks_only)
         return self.options.get("sink") or (self._waiting_sink if waiting else TaskSink(levels))
 
+    def _ask(self, **options: Any) -> Admission:
+        """Ask once, and note the answer and the question."""
+        from creditguard.airflow._guard import guard
+
+        admission = self._guard(guard, **options).ask()
+        self._answer = summary(admission)
+        self._ask_again_for(admission.plan)
+        return admission
+
     # Waiting: `poke` asks, and what comes back is Airflow's affair, or the triggerer's.
 
     def _wait(self, context: Any) -> Any:
@@ -148,8 +160,6 @@ class CreditOperator(BaseSensorOperator):
         self._answer = event.get("answer")
         if event["status"] == "enough":
             return self._funded(context, ends)
-        from creditguard.airflow.sdk import AirflowException, AirflowFailException
-
         if event["status"] == "timeout":
             raise AirflowSensorTimeout(_in_vain(event["reason"], self.timeout))
         raise (AirflowFailException if event["final"] else AirflowException)(event["reason"])

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from creditguard.airflow.base import CreditOperator
 from creditguard.airflow.links import CreditReportLink
+from creditguard.airflow.preflight import passes_by_itself
 from creditguard.airflow.sdk import (
     AirflowSkipException,
     Asset,
@@ -98,7 +99,6 @@ class CreditGuardOperator(DecoratedOperator, PythonOperator, CreditOperator):
     def _run(self, context: Any) -> PokeReturnValue:
         """Run the function, guarded. Not done: refused for now, and to be tried again."""
         from creditguard.airflow._guard import TaskGuard
-        from creditguard.airflow.preflight import passes_by_itself
 
         waits = self.on_short == "reschedule"
         sink = self._sink({REFUSED: _LEVELS.get(self.on_short, "error")}, waiting=waits)

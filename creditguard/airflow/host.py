@@ -6,14 +6,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from typing import Any, cast
 
 from creditguard import settings
 from creditguard.airflow import kills
-from creditguard.airflow.context import current_context, job_name, labels
 from creditguard.airflow.errors import final
 from creditguard.airflow.masking import mask_settings
+from creditguard.airflow.sdk import AirflowException, get_current_context
 from creditguard.airflow.sinks import TaskSink
 from creditguard.errors import BudgetExceeded, ConfigurationError, CreditGuardError
 from creditguard.guarding.hosts import Host
@@ -21,19 +20,24 @@ from creditguard.guarding.run import Run
 from creditguard.rules.ports import EventSink
 from creditguard.sinks.host import HostSink
 
+_LABELS = ("dag_id", "task_id", "run_id", "try_number", "map_index")
+"""What tells a task instance from all others, in the words of Airflow's own logs."""
+
 
 def here() -> TaskHost | None:
-    """The host of the task that this code runs in; None outside of one."""
-    context = current_context()
-    return None if context is None else TaskHost(context)
+    """The host of the task that this code runs in; None outside of one (a DAG file that is parsed, the triggerer, a notebook)."""
+    try:
+        return TaskHost(get_current_context()["ti"])
+    except (RuntimeError, AirflowException):
+        return None
 
 
 class TaskHost(Host):
     """One Airflow task."""
 
-    def __init__(self, context: Mapping[str, Any]) -> None:
-        self.job = job_name(context)
-        self.labels = labels(context)
+    def __init__(self, ti: Any) -> None:
+        self.job = f"{ti.dag_id}.{ti.task_id}"
+        self.labels = {name: getattr(ti, name) for name in _LABELS}
 
     def sink(self, sink: EventSink) -> EventSink:
         """The task's log, or what the caller named in its place."""

@@ -6,6 +6,8 @@ from inspect import signature
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from creditguard.airflow.base import CreditOperator
+from creditguard.airflow.errors import final
+from creditguard.airflow.preflight import passes_by_itself
 from creditguard.airflow.sdk import (
     XCOM_RETURN_KEY,
     AirflowSensorTimeout,
@@ -13,9 +15,10 @@ from creditguard.airflow.sdk import (
     PokeReturnValue,
     SkipMixin,
 )
+from creditguard.errors import CreditGuardError, InsufficientCredits
+from creditguard.rules.events import REFUSED
 
 if TYPE_CHECKING:
-    from creditguard.errors import CreditGuardError
     from creditguard.rules.events import Level
     from creditguard.rules.values import Admission
 
@@ -72,39 +75,26 @@ class CreditGateOperator(CreditOperator, SkipMixin):
 
     def poke(self, context: Any) -> PokeReturnValue:
         """For on_short="reschedule": whether the wait is over."""
-        from creditguard.airflow.errors import final
-        from creditguard.airflow.preflight import passes_by_itself
-
-        admission = self._ask()
+        admission = self._put_question()
         if admission.refusal and not passes_by_itself(admission.refusal):
             self._leave_answer(context)
             raise final(admission.refusal)
         return PokeReturnValue(is_done=admission.refusal is None, xcom_value=self._answer)
 
     def _once(self, context: Any) -> dict[str, Any] | None:
-        admission = self._ask()
+        admission = self._put_question()
         if admission.refusal is None:
             return self._answer
         self._leave_answer(context)
         return self._short(admission.refusal, context)
 
-    def _ask(self) -> Admission:
-        from creditguard.airflow._guard import guard
-        from creditguard.airflow.preflight import summary
-        from creditguard.rules.events import REFUSED
-
+    def _put_question(self) -> Admission:
         sink = self._sink({REFUSED: _LEVELS.get(self.on_short, "error")}, waiting=self.on_short == "reschedule")
         unreadable = self.options.get("on_unreadable") or "abort"
         on_short = "warn" if self.on_short == "warn" else "abort"
-        admission = self._guard(guard, on_short=on_short, on_unreadable=unreadable, sink=sink).ask()
-        self._answer = summary(admission)
-        self._ask_again_for(admission.plan)
-        return admission
+        return self._ask(on_short=on_short, on_unreadable=unreadable, sink=sink)
 
     def _short(self, refusal: CreditGuardError, context: Any) -> dict[str, Any] | None:
-        from creditguard.airflow.errors import final
-        from creditguard.errors import InsufficientCredits
-
         if not isinstance(refusal, InsufficientCredits) or self.on_short == "fail":
             raise final(refusal)
         if self.on_short == "skip":

@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from creditguard.airflow.base import CreditOperator
+from creditguard.airflow.errors import final
+from creditguard.airflow.preflight import passes_by_itself
 from creditguard.airflow.sdk import PokeReturnValue
 
 
@@ -31,13 +33,7 @@ class CreditBalanceSensor(CreditOperator):
 
     def poke(self, context: Any) -> PokeReturnValue:  # noqa: ARG002 - Airflow's signature
         """Ask once."""
-        from creditguard.airflow._guard import guard
-        from creditguard.airflow.errors import final
-        from creditguard.airflow.preflight import passes_by_itself, summary
-
-        admission = self._guard(guard, on_short="abort", on_unreadable="abort", sink=self._sink(waiting=True)).ask()
+        admission = self._ask(on_short="abort", on_unreadable="abort", sink=self._sink(waiting=True))
         if admission.refusal and not passes_by_itself(admission.refusal):
             raise final(admission.refusal)
-        self._answer = summary(admission)
-        self._ask_again_for(admission.plan)
         return PokeReturnValue(is_done=admission.refusal is None, xcom_value=self._answer)

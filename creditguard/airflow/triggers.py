@@ -9,6 +9,10 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
+from creditguard.airflow.errors import final
+from creditguard.airflow.preflight import passes_by_itself, summary
+from creditguard.errors import CreditGuardError
+
 if TYPE_CHECKING:
     from creditguard.rules.values import Label
 
@@ -52,10 +56,7 @@ class CreditBalanceTrigger(BaseTrigger):
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Ask, wait, ask again. The task has just asked, so the wait comes first."""
         from creditguard.airflow._guard import guard
-        from creditguard.airflow.errors import final
-        from creditguard.airflow.preflight import passes_by_itself, summary
         from creditguard.airflow.sinks import WaitingSink
-        from creditguard.errors import CreditGuardError
 
         sink = WaitingSink(asks_only=True)
         while True:

@@ -18,7 +18,7 @@ def airflows_handler(airflow, gateway, monkeypatch: pytest.MonkeyPatch) -> Itera
     """As in a task of Airflow 3, whose handler calls `on_kill` and returns; what it was called with."""
     called: list[int] = []
     task = SimpleNamespace(dag_id="dag", task_id="task", run_id="run", try_number=1, map_index=-1)
-    monkeypatch.setattr("creditguard.airflow.host.current_context", lambda: {"ti": task})
+    monkeypatch.setattr("creditguard.airflow.host.get_current_context", lambda: {"ti": task})
     before = signal.signal(signal.SIGTERM, lambda number, _: called.append(number))
     yield called
     signal.signal(signal.SIGTERM, before)
