@@ -193,7 +193,7 @@ LIMITED = """
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="becomes an ordinary user, to whom the limit applies")
 def test_a_real_limit_on_threads():
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:  # TMPDIR may be closed to others
         Path(folder).chmod(0o777)
         _run_limited(folder)
 
