@@ -17,7 +17,6 @@ from creditguard.guarding.entry import Entry
 
 pytestmark = [
     pytest.mark.timeout(300),
-    pytest.mark.skipif(sys.version_info >= (3, 13), reason="CPython 3.13 shows a tracer a part of the opcodes only"),
     # Struck between the call of a coroutine function and the await: that is what it looks like.
     pytest.mark.filterwarnings("ignore:coroutine .*was never awaited:RuntimeWarning"),
     pytest.mark.filterwarnings("ignore:Exception ignored in. <coroutine:pytest.PytestUnraisableExceptionWarning"),
