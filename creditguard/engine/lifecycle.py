@@ -24,7 +24,7 @@ from creditguard.engine.stopping import Stopping
 from creditguard.engine.waiting import NoAnswerError, Ticket
 from creditguard.errors import CreditGuardError, LeaseLost, LedgerError, LedgerUnavailable
 from creditguard.rules import events
-from creditguard.rules.amounts import EXACT, ZERO, whole
+from creditguard.rules.amounts import EXACT, ZERO, to_credits, whole
 from creditguard.rules.effects import CutShort, Release, SetLagging
 from creditguard.rules.flow import ask, enter, extend, leave
 from creditguard.rules.report import Report, make_report, refused
@@ -292,17 +292,24 @@ class Lifecycle:
                 self.parts.leases.ask(SetLagging(self.plan.account, lagging=True), lambda _, __: None)
 
     def record(self, used: Decimal) -> None:
-        """The job says that it used so much: what it is worth an event for, and its hold shrinks."""
+        """The job says that it used so much: what it is worth an event for, and its hold shrinks. Nothing, once the job has ended."""
+        if self.over:
+            return
         findings = self.meter.record(used)
         if findings.events:
             self.act(findings)
-        if self.plan.shrink and not self.over:
+        if self.plan.shrink:
             self.parts.leases.shrink(self)
 
     @property
     def hold_left(self) -> Decimal | None:
         """What the run holds: its budget less what it has recorded, where that shrinks it. None where nothing is held."""
-        if not self.is_admitted or not self.parts.leases.ledger.ttl or self.admission.ledger_failed:
+        if (
+            not self.is_admitted
+            or not self.parts.leases.ledger.ttl
+            or self.admission.ledger_failed
+            or self.lease_is_lost
+        ):
             return None
         budget, recorded = self.plan.budget, self.meter.recorded
         if not self.plan.shrink or recorded is None:
@@ -313,11 +320,12 @@ class Lifecycle:
 
     def ask_for_more(self, by: Decimal, put: Put | None = None) -> tuple[Ticket[Admission], float]:
         """Ask for `by` more; the ticket for the answer, and how long to wait for it, in seconds. Raises RuntimeError for a run that
-        is not under way."""
+        is not under way, and ConfigurationError where the budget would be beyond the largest amount."""
         if not self.is_admitted or self.over or self.engine.pid != os.getpid():
             raise RuntimeError(
                 f"run {self.plan.run_id} of {self.plan.job!r} is not under way: there is nothing to extend"
             )
+        to_credits(EXACT.add(self.plan.budget, by), "extend(): the budget with it")
         if self.engine.cannot_be_waited_for():
             raise LedgerUnavailable("cannot be asked by a finalizer that runs here")
         ticket: Ticket[Admission] = Ticket()

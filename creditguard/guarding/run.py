@@ -166,7 +166,7 @@ class Run:
         """Add what the job itself knows that it spent (`credits_used` in the API's answer; a refund is negative).
 
         The hold shrinks by it within a second, if the source debits at once (`guard(shrink=...)`); a refund does not grow it.
-        Raises ConfigurationError for what is not a number.
+        Once the run has ended it does nothing. Raises ConfigurationError for what is not a number.
         """
         self._life.record(to_credits(credits_used, "record()", negative=True))
 

@@ -51,6 +51,21 @@ def test_outside_of_a_run_it_says_where_it_works(gateway, creditguard):
     assert "inside of creditguard run" in done.messages[-1]
 
 
+def test_of_a_run_that_has_ended_or_was_made_up_it_says_so(gateway, creditguard, tmp_path):
+    made_up = {
+        "CREDITGUARD_RUN_ID": "made-up",
+        "CREDITGUARD_BUDGET": "50",
+        "CREDITGUARD_RECORD_FILE": f"{tmp_path}/gone",
+    }
+    done = creditguard("extend", 5, env=made_up)
+    assert (done.code, done.messages[-1]) == (69, "creditguard: the run has no hold any more that could be extended")
+    done = creditguard("extend", 5, env={**made_up, "CREDITGUARD_BUDGET": "many"})
+    assert (done.code, "CREDITGUARD_BUDGET must be a number" in done.messages[-1]) == (78, True)
+    done = creditguard("record", 5, env=made_up)
+    assert (done.code, "CREDITGUARD_RECORD_FILE" in done.messages[-1]) == (78, True)
+    assert holds() == {}
+
+
 def test_the_hold_of_a_command_shrinks_by_what_it_records(gateway, creditguard):
     script = f"{ME} record 40; sleep 2.5; {ME} holds --json"
     done = creditguard("run", "--budget", 50, "--", "sh", "-c", script)

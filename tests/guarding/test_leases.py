@@ -53,6 +53,7 @@ def test_a_hold_that_was_taken_away_is_told_once(ledger, credit_gateway, events)
         threading.Event().wait(1.0)
         assert run.lease_lost
     assert events.names == ["admitted", "lease_lost", "finished"]
+    assert run.report.hold_left is None
 
 
 def test_what_could_not_be_given_back_is_given_back_later(ledger, credit_gateway, events):

@@ -11,7 +11,7 @@ from decimal import Decimal
 
 import pytest
 
-from creditguard import ConfigurationError, InsufficientCredits, guard
+from creditguard import ConfigurationError, InsufficientCredits, LeaseLost, guard
 from creditguard.engine.meter import Meter
 from creditguard.ledgers import open_ledger
 from creditguard.rules.values import Admission, Balance, Mark, Plan
@@ -181,6 +181,43 @@ def test_what_is_over_or_nonsense_is_not_extended(gateway):
                 run.extend(nonsense)
     with pytest.raises(RuntimeError, match="not under way"):
         run.extend(10)
+
+
+def test_what_is_recorded_after_the_end_changes_nothing(gateway):
+    with guard("a", budget=50) as run:
+        run.record(12)
+    run.record(5)
+    assert (run.recorded, run.report.credits_recorded) == (12, 12)
+
+
+@pytest.mark.parametrize("verb", ["record", "extend"])
+@pytest.mark.parametrize("nonsense", ["nan", "1e400", "", "１２", "1_000", "0x10", 10**30, None, float("-inf"), True])
+def test_nonsense_names_the_verb_and_changes_nothing(gateway, verb, nonsense):
+    with guard("a", budget=50) as run, pytest.raises(ConfigurationError) as refused:
+        getattr(run, verb)(nonsense)
+    assert str(refused.value).startswith(f"{verb}() must be ")
+    assert (run.recorded, run.budget, run.report.hold_left) == (None, 50, 50)
+
+
+def test_no_budget_grows_beyond_the_largest_amount(gateway):
+    with guard("a", budget=50, on_short="warn") as run:
+        with pytest.raises(ConfigurationError, match="the budget with it must be at most 1000000000000 credits"):
+            run.extend(10**12)
+        run.extend(10)
+    assert run.report.budget == 60
+
+
+def test_a_hold_that_somebody_released_stays_released(gateway):
+    ledger = open_ledger(os.environ["CREDITGUARD_LEDGER"])
+    with guard("a", budget=50) as run:
+        ledger.release(run.id)
+        run.record(20)
+        assert not until(lambda: ledger.mark(run.account).admitted != ledger.mark(run.account).released, 1.2)
+        with pytest.raises(LeaseLost, match="no hold any more"):
+            run.extend(5)
+    totals = ledger.mark(run.account)
+    assert (totals.admitted, totals.released, totals.started, totals.ended) == (50 * 10**6, 50 * 10**6, 1, 1)
+    assert (run.report.budget, run.report.credits_recorded) == (50, 20)
 
 
 def test_without_a_ledger_the_balance_alone_decides(gateway):
