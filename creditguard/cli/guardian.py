@@ -61,11 +61,15 @@ def _start(lifeline_end: int) -> int:
         (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_WRONLY, 0),
         (os.POSIX_SPAWN_DUP2, 1, 2),
     ]
+    # A shell lets through what it blocked as soon as it waits for a program, as a will may have: a closed terminal would hit it there.
+    # Only then, for what is ignored is not kept for `missed_keys`.
+    ignoring = "trap '' HUP INT QUIT TERM USR1 USR2 ALRM TSTP TTIN TTOU"
     # Not our name: who ends us by name (pkill -9 -f) must not end the guardian too.
     name = f"guardian of {os.getpid()}"
     everything = signal.valid_signals()
     try:
-        argv = ["sh", "-c", 'while read -r each; do will=$each; done; eval "$will"; kill -s KILL 0', name]
+        script = f'while read -r each; do will=$each; done; {ignoring}; eval "$will"; kill -s KILL 0'
+        argv = ["sh", "-c", script, name]
         return os.posix_spawn("/bin/sh", argv, {}, file_actions=streams, setpgroup=0, setsigmask=everything)
     except (FileNotFoundError, PermissionError):  # there are containers without a shell
         argv = [sys.executable, "-ISc", "import os\nwhile os.read(0, 9999): pass\nos.kill(0, 9)", name]

@@ -1,0 +1,29 @@
+"""The guardian alone: what it does once nobody holds its lifeline."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from creditguard.cli.guardian import Guardian
+
+
+@pytest.mark.parametrize(
+    "number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGTSTP], ids=lambda number: number.name
+)
+def test_no_signal_to_the_group_cuts_its_will_short(tmp_path: Path, number: signal.Signals) -> None:
+    """A closed terminal hangs up on all who had it, when the will may be half done."""
+    begun, go, done = (tmp_path / name for name in ("begun", "go", "done"))
+    guardian = Guardian()
+    guardian.will(f"touch {begun}; until [ -e {go} ]; do sleep 0.01; done; touch {done}")
+    os.close(guardian._lifeline)
+    while not begun.exists():
+        time.sleep(0.01)
+    os.killpg(guardian.group, number)
+    go.touch()
+    assert os.waitstatus_to_exitcode(os.waitpid(guardian.group, 0)[1]) == -signal.SIGKILL
+    assert done.exists()
