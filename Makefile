@@ -74,7 +74,7 @@ report-picture: $(VENV)/.browser ## Make the picture of docs/report.md anew
 	@touch $@
 
 test-prefect: .venv-prefect/.installed ## Prefect itself: flows, tasks, gates, cancellation, the block
-	timeout -k 10 900 .venv-prefect/bin/python -m pytest -q tests/prefect $(TEST_ARGS)
+	timeout -k 10 900 .venv-prefect/bin/python -m pytest -q -o filterwarnings=default tests/prefect $(TEST_ARGS)
 
 .venv-airflow/.installed: $(VENV)/.package
 	$(BIN)/python -m pip install -q uv
