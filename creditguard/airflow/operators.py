@@ -75,20 +75,21 @@ class CreditGateOperator(CreditOperator, SkipMixin):
 
     def poke(self, context: Any) -> PokeReturnValue:
         """For on_short="reschedule": whether the wait is over."""
-        admission = self._put_question()
+        admission = self._ask_by_policy()
         if admission.refusal and not passes_by_itself(admission.refusal):
             self._leave_answer(context)
             raise final(admission.refusal)
         return PokeReturnValue(is_done=admission.refusal is None, xcom_value=self._answer)
 
     def _once(self, context: Any) -> dict[str, Any] | None:
-        admission = self._put_question()
+        admission = self._ask_by_policy()
         if admission.refusal is None:
             return self._answer
         self._leave_answer(context)
         return self._short(admission.refusal, context)
 
-    def _put_question(self) -> Admission:
+    def _ask_by_policy(self) -> Admission:
+        """Ask once, with what `on_short` makes of a refusal: a warning, an error, a wait."""
         sink = self._sink({REFUSED: _LEVELS.get(self.on_short, "error")}, waiting=self.on_short == "reschedule")
         unreadable = self.options.get("on_unreadable") or "abort"
         on_short = "warn" if self.on_short == "warn" else "abort"

@@ -66,7 +66,7 @@ class Lifecycle:
         self._lowest = plan.budget
         self._context = copy_context()
         self._performance: Performance[Admission] | Performance[Report] | None = None
-        self._gone = self._hurries = False
+        self._gone = False
         self._is_handed_over = False
         self._is_alone = False
         self._ends = [True]
@@ -118,7 +118,7 @@ class Lifecycle:
         return error
 
     def hand_back(self, outcome: Outcome, put: Put | None = None, *, waits: bool = True) -> float:
-        """The job has ended; how long to wait for the report, in seconds: not at all where waiting could not end, or not `waits`."""
+        """The job has ended; how long to wait for the report, in seconds: not at all where waiting could not end, or where nobody `waits`."""
         if self.engine.pid != os.getpid():
             return 0.0  # in a forked child that leaves its parent's `with` block: the run is the parent's to close
         if self._is_alone:
@@ -209,7 +209,7 @@ class Lifecycle:
 
     def _leave(self, outcome: Outcome, ended: float, *, quickly: bool = False) -> None:
         if quickly:  # nobody waits, and so nobody says that it is late
-            self._hurries = True
+            self._gone = True
             self.engine.later(2 * self.parts.readings.timeout, self._overdue)
         try:
             self._ends.pop()
@@ -226,7 +226,7 @@ class Lifecycle:
             self.engine.watch_of(self.parts.readings).remove(self)
         flow = leave(self.admission, self._ending(outcome, ended), quickly=quickly)
         self._performance = Performance(flow, self.parts, self._context, self.leaving, self._reported)
-        if self._hurries and not quickly:  # by now
+        if self._gone and not quickly:  # by now
             self._cut()
         self._performance.start()
 

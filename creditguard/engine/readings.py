@@ -169,10 +169,8 @@ class Readings:
             following = self._next
         if following:
             self.leases.engine.service.put(partial(self._start, following))
-        members, batch.members = (
-            batch.members,
-            [],
-        )  # the clock may keep the batch for a while, and shall not keep the runs
+        # The clock may keep the batch for a while, and shall not keep the runs.
+        members, batch.members = batch.members, []
         alone = len(members) == 1
 
         def deliver(resume: Resume, marked: bool) -> None:

@@ -115,12 +115,13 @@ class Service:
             wake.wake()
 
     def _start_another(self) -> None:
-        self._lacks_one = False
         try:
             _thread.start_new_thread(self._serve, ())
         except RuntimeError:
             # Those that there are take the next call when they are through with theirs; or `put` gets one then.
             self._lacks_one = True
+        else:
+            self._lacks_one = False
 
 
 def _make(call: Call) -> None:

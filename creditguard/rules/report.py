@@ -156,7 +156,7 @@ def drifted(plan: Plan, report: Report) -> bool:
     return report.drift.copy_abs() > drift_tolerance(plan, report.credits_recorded)
 
 
-def lags(plan: Plan, report: Report, *, was: bool, rose: bool = False) -> bool:
+def lags(plan: Plan, report: Report, *, was: bool, rose: bool) -> bool:
     """Whether the account shows debits later than they are recorded, where `was` says that it was known to.
 
     It does if it has lost less than the job recorded, with no other guarded run on it to explain that, and no rise that a reading

@@ -77,7 +77,11 @@ class Server:
             of_one = (conn, _is_local(peer[0]))
             thread = threading.Thread(target=self._serve, args=of_one, name="creditguard-sandbox", daemon=True)
             with self._lock:
-                thread.start()
+                try:
+                    thread.start()
+                except RuntimeError:  # no thread is left
+                    conn.close()
+                    continue
                 self._open[conn] = thread
 
     def _serve(self, conn: socket.socket, local: bool) -> None:

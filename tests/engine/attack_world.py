@@ -131,6 +131,13 @@ def until(condition, within=5.0):
     return met
 
 
+def enter_and_leave(guard):
+    """Run nothing, guarded; how that ended."""
+    with guard as run:
+        pass
+    return run.report.outcome
+
+
 def in_thread(work, *args):
     """Do the work in a daemon thread; a function that waits for it, and returns what came out."""
     results = []

@@ -15,11 +15,12 @@ from pathlib import Path
 
 import anyio
 import pytest
-from attack_world import Pool, in_thread, until
+from attack_world import Pool, enter_and_leave, in_thread, until
 
 from creditguard import LedgerUnavailable
 from creditguard.engine import engine as engine_module
 from creditguard.engine.engine import Engine, engine
+from creditguard.engine.service import Service
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -155,10 +156,23 @@ def test_threads_that_were_not_to_be_had_for_a_moment_are_had_later(sqlite_world
     assert sqlite_world.wrong() is None
 
 
-def enter_and_leave(guard):
-    with guard as run:
-        pass
-    return run.report.outcome
+def test_an_interrupt_while_a_thread_is_started_anew_is_not_the_last_try(monkeypatch):
+    """A thread was not to be had once. Who tries again is interrupted, and the next one tries again, too."""
+    service, start = Service(), _thread.start_new_thread
+    answers = [RuntimeError("can't start new thread"), KeyboardInterrupt()]
+
+    def start_new_thread(function, args):
+        if answers:
+            raise answers.pop(0)
+        return start(function, args)
+
+    monkeypatch.setattr(_thread, "start_new_thread", start_new_thread)
+    service._start_another()
+    made = []
+    with pytest.raises(KeyboardInterrupt):
+        service.put(lambda: made.append(1))
+    service.put(lambda: made.append(2))
+    assert until(lambda: made == [1, 2])
 
 
 LIMITED = """

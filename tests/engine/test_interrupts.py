@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from attack_world import in_thread, until
+from attack_world import enter_and_leave, in_thread, until
 
 from creditguard.engine import lifecycle
 from creditguard.engine.engine import engine
@@ -166,11 +166,6 @@ def test_an_interrupt_while_another_thread_takes_up_what_it_breaks_off(sqlite_wo
         assert until(lambda: seen and not sqlite_world.open_runs() and not sqlite_world.holds())
         entered()
     assert sqlite_world.wrong() is None
-
-
-def enter_and_leave(guard):
-    with guard:
-        pass
 
 
 def test_a_report_that_is_cut_short_says_so(sqlite_world, alarm):

@@ -150,6 +150,26 @@ def test_a_failing_accept_is_tried_again(monkeypatch: pytest.MonkeyPatch, http: 
     assert not failures
 
 
+def test_a_caller_for_whom_there_is_no_thread_is_the_only_one_turned_away(
+    gateway: Gateway, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    address = ("127.0.0.1", httpx.URL(gateway.url).port or 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", raising(RuntimeError("can't start new thread")))
+        with socket.create_connection(address, timeout=5) as turned_away:
+            assert read_all(turned_away) == b""
+    with socket.create_connection(address, timeout=5) as served:
+        served.sendall(request(gateway))
+        assert served.recv(65536).startswith(b"HTTP/1.1 200")
+
+
+def raising(error: Exception) -> Callable[..., None]:
+    def call(*_: object) -> None:
+        raise error
+
+    return call
+
+
 def test_a_stop_leaves_no_thread_and_no_listener() -> None:
     before = sandbox_threads()
     gateway = Gateway().start()

@@ -99,29 +99,14 @@ def test_two_shell_commands(account, shrinks, waits, tmp_path):
         {shlex.join([sys.executable, __file__])} 70 && {command} record 70 && touch {recorded} || exit 3
         while [ ! -e {over} ]; do sleep 0.02; done"""
     job = subprocess.Popen(
-        [
-            *shlex.split(command),
-            "run",
-            "-q",
-            "--name",
-            "a",
-            "--budget",
-            "80",
-            "--account",
-            account,
-            "--",
-            "sh",
-            "-c",
-            script,
-        ]
+        [*shlex.split(f"{command} run -q --name a --budget 80 --account {account} -- sh -c"), script]
     )
     try:
         while not recorded.exists():
             with pytest.raises(subprocess.TimeoutExpired):
                 job.wait(0.02)
-        asks = [*shlex.split(command), "run", "--name", "b", "--budget", "30", "--account", account]
-        asks += ["--wait", f"{waits}s", "--interval", "0.1s", "--", "echo", "ran"]
-        answer = subprocess.run(asks, capture_output=True, text=True, timeout=60)
+        asks = f"{command} run --name b --budget 30 --account {account} --wait {waits}s --interval 0.1s -- echo ran"
+        answer = subprocess.run(shlex.split(asks), capture_output=True, text=True, timeout=60)
     finally:
         over.touch()
         assert job.wait(30) == 0
