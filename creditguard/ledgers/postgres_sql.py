@@ -160,7 +160,7 @@ _FUNCTIONS = """
                    OR EXISTS (SELECT 1 FROM creditguard.tombstones s WHERE s.run_id = p_run)
         INTO own, ended;
         IF own IS NULL AND NOT ended THEN
-            LOOP
+            FOR attempt IN 1..2 LOOP
                 -- The rule, in the statement that locks the account. A mark from before the ledger was made anew may be ahead of
                 -- its totals: never count less than admitted - released. NaN is greater than any number here.
                 UPDATE creditguard.accounts x SET admitted = x.admitted + p_amount, started = x.started + 1
@@ -168,8 +168,8 @@ _FUNCTIONS = """
                     AND (p_available IS NULL OR p_available - x.admitted + least(x.released, p_released) >= p_amount)
                 RETURNING x.* INTO a;
                 admitted := FOUND;
-                EXIT WHEN FOUND OR EXISTS (SELECT 1 FROM creditguard.accounts x WHERE x.account = p_account);
-                INSERT INTO creditguard.accounts (account) VALUES (p_account) ON CONFLICT DO NOTHING;
+                EXIT WHEN admitted;
+                a := creditguard.lock_account(p_account);  -- the account may be there only since the statement looked
             END LOOP;
             IF admitted THEN
                 held := a.admitted - p_amount - least(a.released, p_released);

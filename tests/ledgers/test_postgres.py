@@ -367,6 +367,26 @@ def test_many_may_create_the_schema_at_once(url: str) -> None:
     assert in_balance(url)
 
 
+def test_an_account_that_another_makes_at_the_same_moment_admits(url: str, server: Server) -> None:
+    """Another process makes the account right after the statement that admits has looked, and found none."""
+    with ledger_at(url) as ledger, psycopg.connect(url, autocommit=True) as other:
+        ledger.init()
+        other.execute("""
+            CREATE FUNCTION creditguard.pause() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN NULL; END $$;
+            CREATE TRIGGER pause BEFORE UPDATE ON creditguard.accounts EXECUTE FUNCTION creditguard.pause()""")
+        other.execute("SELECT pg_advisory_lock(1)")
+        with ThreadPoolExecutor(1) as thread:
+            grant = thread.submit(ledger.reserve, hold(), OWNER, available=100, mark=Mark())
+            waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND wait_event = 'advisory'"
+            while not server.execute(waits):
+                time.sleep(0.01)
+            other.execute("INSERT INTO creditguard.accounts (account) VALUES ('a')")
+            other.execute("SELECT pg_advisory_unlock(1)")
+            assert grant.result(10).admitted
+    assert in_balance(url)
+
+
 def test_versions_of_the_schema(url: str, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:
     with ledger_at(url) as ledger:
         ledger.reserve(hold(), OWNER, available=None, mark=None)
