@@ -93,6 +93,8 @@ def _settle_after(delay: float) -> threading.Thread:
 
 
 def _on_sigterm(number: int, _: FrameType | None) -> None:
+    # It comes again: a pool sends it to all its processes as soon as one has ended.
+    signal.signal(number, lambda *_: None)
     # In a thread of its own: what the signal has interrupted may hold any lock.
     _settle_after(0).join(2 * PATIENCE)
     signal.signal(number, signal.SIG_DFL)
