@@ -22,9 +22,8 @@ _LONGEST = 3600.0
 """Seconds for which it sleeps at once: no wait can be endless, and a lease may be."""
 
 
-def seconds() -> float:
-    """Seconds to bound waits by, which nothing in Python freezes (test libraries patch `time.monotonic`)."""
-    return clock_gettime(CLOCK_MONOTONIC)
+seconds: Callable[[], float] = partial(clock_gettime, CLOCK_MONOTONIC)
+"""Seconds to bound waits by, which nothing in Python freezes (test libraries patch `time.monotonic`)."""
 
 
 class Wake:

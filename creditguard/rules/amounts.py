@@ -15,6 +15,7 @@ from creditguard.errors import ConfigurationError
 Amount: TypeAlias = "int | float | str | Decimal"
 EXACT = Context(prec=60)
 ZERO = Decimal(0)
+_ONE = Decimal(1)
 MICRO = Decimal(1_000_000)
 LARGEST = Decimal(10**12)
 """The largest amount: a million million credits, which fit into 64 bits as micro-credits (ledgers keep their sums in more)."""
@@ -77,8 +78,10 @@ def from_micro(micro: int) -> Decimal:
 
 def whole(amount: Decimal) -> Decimal:
     """The same amount, without a fraction where it has none: 80 rather than 80.0 or 8E+1."""
+    if amount.same_quantum(_ONE):
+        return amount
     integral = amount.to_integral_value(context=EXACT)
-    return EXACT.quantize(integral, Decimal(1)) if amount == integral else amount
+    return EXACT.quantize(integral, _ONE) if amount == integral else amount
 
 
 def to_json(amount: Decimal | None) -> int | float | None:

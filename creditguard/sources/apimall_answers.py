@@ -41,6 +41,7 @@ CODES = {"unauthorized": 401, "forbidden": 403, "not_found": 404, "rate_limited"
 
 _QUOTED = 60
 _REQUEST_ID = 100
+_NOT_VISIBLE = re.compile("[^!-~]+")
 _SECONDS = re.compile(r"\d{1,9}(\.\d{1,9})?", re.ASCII)
 
 
@@ -174,8 +175,7 @@ def _request_id(answer: Answer, document: Mapping[str, Any], key: ApiKey) -> str
     given = document.get("request_id")
     if not isinstance(given, str) or not given:
         given = answer.headers.get("x-request-id", "")
-    visible = "".join(character for character in given[:1000] if "!" <= character <= "~")
-    return key.hidden(visible)[:_REQUEST_ID] or None
+    return key.hidden(_NOT_VISIBLE.sub("", given[:1000]))[:_REQUEST_ID] or None
 
 
 def _said(document: Mapping[str, Any], key: ApiKey) -> tuple[str, str]:

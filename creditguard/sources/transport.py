@@ -44,6 +44,9 @@ FOREVER = 1e6
 
 Headers: TypeAlias = "Callable[[], dict[str, str]]"
 
+_NOTHING = httpx.ByteStream(b"")
+"""What a GET sends beside its headers. Given so, httpx has nothing to find out about it."""
+
 _here = threading.local()
 """`exchange`: the one that this thread is performing."""
 
@@ -118,7 +121,8 @@ class _Exchange:
         left = self._left()
         timeouts = {"connect": left / ADDRESSES, "read": left, "write": left, "pool": left}
         extensions = {"timeout": timeouts, "trace": self._trace}
-        return httpx.Request("GET", self._route.url, headers=self._headers(), extensions=extensions)
+        headers = {"Host": self._route.host, **self._headers()}
+        return httpx.Request("GET", self._route.url, headers=headers, stream=_NOTHING, extensions=extensions)
 
     def _left(self) -> float:
         left = self.due - seconds()
@@ -168,6 +172,7 @@ class _Route:
 
     def __init__(self, url: str) -> None:
         self.url = httpx.URL(url)
+        self.host = self.url.netloc.decode("ascii")
         self.streams: weakref.WeakSet[Any] = weakref.WeakSet()
         self._kept: tuple[Any, float] = None, 0.0
         proxy = proxy_for(self.url)
