@@ -62,6 +62,8 @@ def shown(value: object) -> str:
 
 def to_micro(amount: Decimal, *, up: bool) -> int:
     """The amount in millionths, rounded up (what a job may spend) or down (what an account has): never in the job's favour."""
+    if amount.same_quantum(_ONE):
+        return int(amount) * 1_000_000
     rounding = ROUND_CEILING if up else ROUND_FLOOR
     return int(EXACT.multiply(amount, MICRO).to_integral_value(rounding, EXACT))
 
