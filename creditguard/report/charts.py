@@ -12,7 +12,7 @@ from typing import Any, TypeAlias
 
 import altair as alt
 
-from creditguard.report.figures import Account, Burn, History, Reading, Run
+from creditguard.report.figures import AccountLine, BalancePoint, Burn, History, RunPoint
 from creditguard.report.theme import FONT, JOBS, colour, of_job
 from creditguard.report.wording import credits_of, figure, moment
 from creditguard.rules.history import Suggestion
@@ -70,7 +70,7 @@ def balance(history: History) -> Chart:
     return _layered(*layers, *marks).properties(height=260)
 
 
-def _ahead(last: Reading, burn: Burn, x: alt.X, y: alt.Y) -> list[alt.Chart]:
+def _ahead(last: BalancePoint, burn: Burn, x: alt.X, y: alt.Y) -> list[alt.Chart]:
     if burn.until_empty is None or burn.soonest is None or burn.latest is None:
         return []
     until = min(burn.latest, burn.days * 0.4)
@@ -92,7 +92,7 @@ def _ahead(last: Reading, burn: Burn, x: alt.X, y: alt.Y) -> list[alt.Chart]:
     ]
 
 
-def _rises(accounts: Sequence[Account]) -> list[Row]:
+def _rises(accounts: Sequence[AccountLine]) -> list[Row]:
     return [
         {
             "at": _at(rise.at),
@@ -111,7 +111,7 @@ def _refusals(history: History) -> list[Row]:
     if len(refused) <= _MARKS:
         groups = [[run] for run in refused]
     else:
-        by_day: dict[tuple[date, str], list[Run]] = {}
+        by_day: dict[tuple[date, str], list[RunPoint]] = {}
         for run in refused:
             by_day.setdefault((run.ended.date(), run.account), []).append(run)
         groups = list(by_day.values())
@@ -128,15 +128,15 @@ def _refusals(history: History) -> list[Row]:
     ]
 
 
-def thinned(readings: Sequence[Reading]) -> list[Reading]:
+def thinned(readings: Sequence[BalancePoint]) -> list[BalancePoint]:
     """Readings that draw the same line as all of them, at the width of a screen."""
     if len(readings) <= 4 * _STRETCHES:
         return list(readings)
     first, span = readings[0].at, (readings[-1].at - readings[0].at) / _STRETCHES
-    stretches: dict[int, list[Reading]] = {}
+    stretches: dict[int, list[BalancePoint]] = {}
     for reading in readings:
         stretches.setdefault(int((reading.at - first) / span), []).append(reading)
-    kept: list[Reading] = []
+    kept: list[BalancePoint] = []
     for stretch in stretches.values():
         ordered = sorted(stretch, key=lambda reading: reading.balance)
         kept += sorted({stretch[0], ordered[0], ordered[-1], stretch[-1]})
@@ -216,7 +216,7 @@ def _days(history: History) -> Iterable[date]:
     return (last - timedelta(days=n) for n in range(span))
 
 
-def budgets(runs: Sequence[Run], suggested: Suggestion, unit: str) -> Chart:
+def budgets(runs: Sequence[RunPoint], suggested: Suggestion, unit: str) -> Chart:
     """What each run of one job consumed, a dot, beside its budget, a dash; and the budget that they suggest, a line."""
     shown = sampled(runs)
     rows = [
@@ -266,7 +266,7 @@ def budgets(runs: Sequence[Run], suggested: Suggestion, unit: str) -> Chart:
     return _layered(*layers).properties(height=150)
 
 
-def sampled(runs: Sequence[Run]) -> Sequence[Run]:
+def sampled(runs: Sequence[RunPoint]) -> Sequence[RunPoint]:
     """Of those that started so many that each can be seen: those over budget first, and of the others each so manieth."""
     started = [run for run in runs if run.outcome != "refused"]
     if len(started) <= _DOTS:
@@ -277,7 +277,7 @@ def sampled(runs: Sequence[Run]) -> Sequence[Run]:
     return sorted([*over, *(others[int(n * step)] for n in range(int(len(others) / step)))], key=lambda run: run.ended)
 
 
-def are_sampled(runs: Sequence[Run]) -> bool:
+def are_sampled(runs: Sequence[RunPoint]) -> bool:
     """Whether some of these runs stand for all."""
     return sum(run.outcome != "refused" for run in runs) > _DOTS
 
@@ -307,7 +307,7 @@ def specification(chart: Chart, **more: Any) -> dict[str, Any]:
     return {**found, "config": config, "autosize": {"type": "fit-x", "contains": "padding"}, **more}
 
 
-def _time(runs: Sequence[Run], **axis: Any) -> alt.X:
+def _time(runs: Sequence[RunPoint], **axis: Any) -> alt.X:
     """The axis of time, in days, or in what is fit for less."""
     span = runs[-1].ended - runs[0].ended if runs else timedelta(0)
     form = "%H:%M:%S" if span < timedelta(minutes=5) else "%H:%M" if span < timedelta(days=2) else "%-d %b"

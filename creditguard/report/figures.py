@@ -30,7 +30,7 @@ _SETTLING = timedelta(minutes=1)
 """Readings of several runs may be in a slightly wrong order: a rise within that of a balance as high is none."""
 
 
-class Run(NamedTuple):
+class RunPoint(NamedTuple):
     """One run, as the page needs it. Times are local, amounts in the account's unit."""
 
     id: str
@@ -52,7 +52,7 @@ class Run(NamedTuple):
     labels: Mapping[str, object]
 
 
-class Reading(NamedTuple):
+class BalancePoint(NamedTuple):
     """The balance of an account at a time."""
 
     at: datetime
@@ -68,17 +68,17 @@ class Rise(NamedTuple):
 
 
 @dataclass
-class Account:
+class AccountLine:
     """The balance of one account over time."""
 
     name: str
-    readings: list[Reading] = field(default_factory=list)
+    readings: list[BalancePoint] = field(default_factory=list)
     rises: list[Rise] = field(default_factory=list)
     lost: dict[date, float] = field(default_factory=dict)
     """What the account lost each day, top-ups aside: also to those who spend from it without a guard."""
 
     @property
-    def last(self) -> Reading | None:
+    def last(self) -> BalancePoint | None:
         return self.readings[-1] if self.readings else None
 
     def follow(self) -> None:
@@ -109,9 +109,9 @@ class History:
     since: datetime
     until: datetime
     unit: str
-    runs: list[Run]
+    runs: list[RunPoint]
     """Oldest first; refused ones too."""
-    accounts: list[Account]
+    accounts: list[AccountLine]
     """Those with the most runs first."""
 
     @property
@@ -119,7 +119,7 @@ class History:
         return Counter(run.outcome for run in self.runs)
 
     @cached_property
-    def started(self) -> list[Run]:
+    def started(self) -> list[RunPoint]:
         """The runs that were not refused."""
         return [run for run in self.runs if run.outcome != "refused"]
 
@@ -128,9 +128,9 @@ class History:
         """How quickly each account empties."""
         return {account.name: burn(account, self.until) for account in self.accounts}
 
-    def by_job(self) -> dict[str, list[Run]]:
+    def by_job(self) -> dict[str, list[RunPoint]]:
         """The runs of each job; the jobs that consumed most come first."""
-        jobs: dict[str, list[Run]] = {}
+        jobs: dict[str, list[RunPoint]] = {}
         for run in self.runs:
             jobs.setdefault(run.job, []).append(run)
         return dict(sorted(jobs.items(), key=lambda job: (-sum(run.consumed or 0.0 for run in job[1]), job[0])))
@@ -138,18 +138,18 @@ class History:
 
 def collect(reports: Iterable[Mapping[str, Any]], since: datetime, until: datetime) -> History:
     """Read reports as a ledger gives them, oldest first. Raises ConfigurationError if they are in several units."""
-    runs: list[Run] = []
-    accounts: dict[str, Account] = {}
+    runs: list[RunPoint] = []
+    accounts: dict[str, AccountLine] = {}
     units: Counter[str] = Counter()
     for report in reports:
         run = _run(report)
         runs.append(run)
         units.update([name_of(report["unit"])] if report.get("unit") else ())
-        account = accounts.setdefault(run.account, Account(run.account))
+        account = accounts.setdefault(run.account, AccountLine(run.account))
         if run.before is not None:
-            account.readings.append(Reading(_began(report, run), run.before))
+            account.readings.append(BalancePoint(_began(report, run), run.before))
         if run.after is not None:
-            account.readings.append(Reading(run.ended, run.after))
+            account.readings.append(BalancePoint(run.ended, run.after))
     if len(units) > 1:
         named = ", ".join(sorted(units))
         raise ConfigurationError(
@@ -162,7 +162,7 @@ def collect(reports: Iterable[Mapping[str, Any]], since: datetime, until: dateti
     return History(since, until, next(iter(units), "credits"), runs, ordered)
 
 
-def _run(report: Mapping[str, Any]) -> Run:
+def _run(report: Mapping[str, Any]) -> RunPoint:
     outcome = name_of(report.get("outcome"))
     consumed, at_least = _number(report, "credits_consumed"), _number(report, "consumed_at_least")
     sure: Sure = "unknown"
@@ -173,7 +173,7 @@ def _run(report: Mapping[str, Any]) -> Run:
     elif at_least is not None:
         consumed, sure = at_least, "at least"
     labels = report.get("labels")
-    return Run(
+    return RunPoint(
         id=name_of(report.get("run_id")),
         job=name_of(report.get("job")),
         account=name_of(report.get("account")),
@@ -207,18 +207,18 @@ def _local(text: str) -> datetime:
     return datetime.fromisoformat(text.replace("Z", "+00:00")).astimezone()
 
 
-def _began(report: Mapping[str, Any], run: Run) -> datetime:
+def _began(report: Mapping[str, Any], run: RunPoint) -> datetime:
     if run.seconds is not None:
         return run.ended - timedelta(seconds=run.seconds)
     return _local(str(report["since"])) if report.get("since") else run.ended
 
 
-def suggestion(job: str, runs: Iterable[Run]) -> Suggestion:
+def suggestion(job: str, runs: Iterable[RunPoint]) -> Suggestion:
     """The budget that these runs of a job suggest."""
     return suggest(job, map(_past, runs))
 
 
-def _past(run: Run) -> PastRun:
+def _past(run: RunPoint) -> PastRun:
     return PastRun(
         run.job, run.outcome, number(run.consumed) if run.sure == "exact" else None, number(run.headroom), run.over
     )
@@ -245,7 +245,7 @@ class Consumed(NamedTuple):
         return not self.bounded_runs and not self.unknown_runs
 
 
-def consumed(runs: Iterable[Run]) -> Consumed:
+def consumed(runs: Iterable[RunPoint]) -> Consumed:
     """Add up what runs consumed."""
     sums: dict[Sure, float] = dict.fromkeys(("exact", "at most", "at least", "unknown", "refused"), 0.0)
     counts: Counter[Sure] = Counter()
@@ -281,7 +281,7 @@ _TEN_YEARS = 3650
 _NEVER = float("inf")
 
 
-def burn(account: Account, until: datetime) -> Burn | None:
+def burn(account: AccountLine, until: datetime) -> Burn | None:
     """How quickly the account empties; None if it was seen for less than a day, or has no balance."""
     if account.last is None:
         return None

@@ -18,7 +18,7 @@ import vl_convert
 from creditguard import __version__
 from creditguard.report import charts, summary, theme
 from creditguard.report.charts import PANELS
-from creditguard.report.figures import History, Run, name_of, suggestion
+from creditguard.report.figures import History, RunPoint, name_of, suggestion
 from creditguard.report.summary import Tile
 from creditguard.report.wording import figure, plural
 
@@ -275,7 +275,7 @@ def _counted(history: History) -> str:
     return plural(len(history.runs), "run")
 
 
-def _row(run: Run) -> dict[str, object]:
+def _row(run: RunPoint) -> dict[str, object]:
     return {
         "when": f"{run.ended:%Y-%m-%dT%H:%M}",
         "job": run.job,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import NamedTuple
 
-from creditguard.report.figures import Account, Burn, Consumed, History, consumed
+from creditguard.report.figures import AccountLine, Burn, Consumed, History, consumed
 from creditguard.report.wording import day, figure, moment, plural, rough
 
 
@@ -67,7 +67,7 @@ def _number(days: float) -> str:
     return f"{days:.1f}".removesuffix(".0") if days < 3 else f"{days:,.0f}"
 
 
-def _first_empty(history: History) -> tuple[Account, Burn] | None:
+def _first_empty(history: History) -> tuple[AccountLine, Burn] | None:
     known = [
         (account, found)
         for account in history.accounts

@@ -9,7 +9,7 @@ from past_runs import refusal, report
 
 from creditguard.errors import ConfigurationError
 from creditguard.report import summary
-from creditguard.report.figures import Account, Reading, burn, collect, consumed, suggestion
+from creditguard.report.figures import AccountLine, BalancePoint, burn, collect, consumed, suggestion
 
 NOON = datetime(2026, 11, 25, 12).astimezone()
 
@@ -21,8 +21,8 @@ def tiles(history):
 def account(*balances, hours=24.0):
     """An account that was read every so many hours, the last time at noon."""
     count = len(balances)
-    readings = [Reading(NOON - timedelta(hours=hours * (count - 1 - n)), each) for n, each in enumerate(balances)]
-    found = Account("ours", readings)
+    readings = [BalancePoint(NOON - timedelta(hours=hours * (count - 1 - n)), each) for n, each in enumerate(balances)]
+    found = AccountLine("ours", readings)
     found.follow()
     return found
 
@@ -101,7 +101,7 @@ def test_few_days_say_no_range_and_less_than_a_day_nothing():
     assert few is not None
     assert (few.until_empty, few.soonest, few.latest) == (pytest.approx(1), None, None)
     assert burn(account(300, 200, hours=1), NOON) is None
-    assert burn(Account("ours"), NOON) is None
+    assert burn(AccountLine("ours"), NOON) is None
 
 
 def test_an_account_that_loses_nothing_does_not_empty():

@@ -9,7 +9,7 @@ from datetime import timedelta
 from past_runs import refusal, report
 
 from creditguard.report import charts, page, picture
-from creditguard.report.figures import Reading, collect
+from creditguard.report.figures import BalancePoint, collect
 
 HOSTILE = "</script><script>window.hacked=1</script>"
 
@@ -57,9 +57,9 @@ def test_many_runs_stay_small_and_the_page_says_what_it_left_out(history):
 
 def test_thinning_keeps_every_peak(history):
     at = history().until
-    readings = [Reading(at + timedelta(seconds=n), 100.0) for n in range(10_000)]
-    readings[4321] = Reading(readings[4321].at, 1.0)
-    readings[8765] = Reading(readings[8765].at, 999.0)
+    readings = [BalancePoint(at + timedelta(seconds=n), 100.0) for n in range(10_000)]
+    readings[4321] = BalancePoint(readings[4321].at, 1.0)
+    readings[8765] = BalancePoint(readings[8765].at, 999.0)
     thin = charts.thinned(readings)
     assert len(thin) <= 800
     assert {1.0, 999.0} <= {reading.balance for reading in thin}
