@@ -262,7 +262,7 @@ def test_sigkill_to_the_wrapper_leaves_no_command_and_no_hold(gateway):
     began = time.monotonic()
     with guard("next", budget=80):
         pass
-    assert time.monotonic() - began < 1
+    assert time.monotonic() - began < 10  # and not as long as a lease
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])

@@ -38,7 +38,7 @@ def test_whoever_comes_after_a_killed_holder_is_admitted_at_once(
         agent.kill()
         start = time.monotonic()
         assert admitted(ledger, f"mine-{attempt}")
-        assert time.monotonic() - start < 1.0
+        assert time.monotonic() - start < 10  # and not as long as a lease
         ledger.release(f"mine-{attempt}")
     mark = ledger.mark("a")
     assert (mark.admitted, mark.released) == (480, 480)

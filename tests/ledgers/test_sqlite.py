@@ -376,7 +376,7 @@ def test_a_process_that_is_stopped_in_the_middle_of_a_verb_is_not_waited_for_for
     with ledger_at(used, wait=0.3) as ledger:
         start = time.monotonic()
         assert _try_to_reserve(ledger, 0) == f"{used} is busy: another process has kept it locked for 0.3 s"
-        assert 0.2 < time.monotonic() - start < 1.5
+        assert 0.2 < time.monotonic() - start < 5
         assert ledger.mark("a").started == 300, "reading is still possible"
         agent.kill()
         assert ledger.reserve(hold("after"), OWNER, available=None, mark=None).admitted
@@ -396,7 +396,7 @@ def test_whoever_ignores_the_lock_file_is_not_waited_for_for_ever_either(used: P
         shell.execute("BEGIN IMMEDIATE")
         start = time.monotonic()
         assert _try_to_reserve(ledger, 0) == f"{used} is busy: another process has kept it locked for 0.3 s"
-        assert 0.2 < time.monotonic() - start < 1.5
+        assert 0.2 < time.monotonic() - start < 5
         shell.execute("ROLLBACK")
         assert _try_to_reserve(ledger, 1) == "no failure"
 
