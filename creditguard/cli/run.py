@@ -15,7 +15,7 @@ from creditguard import settings
 from creditguard.cli import child, exits
 from creditguard.cli.naming import job_name
 from creditguard.cli.output import say
-from creditguard.cli.preflight import guard_for, sink_for
+from creditguard.cli.preflight import Events, guard_for
 from creditguard.cli.records import VARIABLE, RecordFile
 from creditguard.cli.report_file import ReportFile, Stage
 from creditguard.cli.screen import SCREEN
@@ -25,7 +25,6 @@ from creditguard.errors import CreditGuardError
 from creditguard.guarding.entry import Entry
 from creditguard.guarding.guard import guard
 from creditguard.guarding.run import Run
-from creditguard.rules.ports import EventSink
 from creditguard.rules.values import Outcome
 
 _GRACE = 10.0
@@ -69,12 +68,14 @@ def run(options: argparse.Namespace) -> int:
     """Ask, run CMD, report; the exit code."""
     child.plug_closed_streams()
     report_file = ReportFile(options.report_file)
+    events: Events | None = None
     entry: Entry | None = None
     ended: list[child.Ended] = []
     signals = _Signals(ended)
     try:
         signals.catch()
-        own_guard = _guard(options, sink_for(options))
+        events = Events(options)
+        own_guard = _guard(options, events)
         _say_what_it_will_do(options)
         entry = own_guard._entry()
         guarded = entry.__enter__()
@@ -88,7 +89,8 @@ def run(options: argparse.Namespace) -> int:
     except CreditGuardError as error:
         signals.over = True
         code = exits.code_for(error, options.short_code)
-        say(worded(error, options))
+        if not (events and events.told):
+            say(worded(error, options))
         _write(report_file, entry, "preflight", code, error)
         return code
     except (_Signalled, KeyboardInterrupt) as stopped:
@@ -104,12 +106,12 @@ def run(options: argparse.Namespace) -> int:
     return end.code
 
 
-def _guard(options: argparse.Namespace, sink: EventSink) -> guard:
+def _guard(options: argparse.Namespace, events: Events) -> guard:
     more = {} if options.threshold is None else {"thresholds": options.threshold}
     return guard_for(
         options,
         job_name(options.argv),
-        sink,
+        events,
         settle=options.settle,
         watch=options.watch,
         on_overrun=options.on_overrun,
