@@ -23,6 +23,7 @@ class _Parser(argparse.ArgumentParser):
     def __init__(self, **kwargs: Any) -> None:
         formatter = partial(argparse.RawDescriptionHelpFormatter, width=_WIDTH)
         super().__init__(allow_abbrev=False, formatter_class=formatter, **kwargs)
+        self.register("type", None, values.some_text)  # for arguments without a type of their own
         self.color = False  # from Python 3.14 on: escapes would be counted as text
 
     def error(self, message: str) -> NoReturn:

@@ -16,6 +16,13 @@ _DURATION = re.compile(
 _UNITS = (86400, 3600, 60, 1)
 
 
+def some_text(text: str) -> str:
+    """Any text but none, which is as a rule a shell's variable that is not set."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty")
+    return text
+
+
 def budget(text: str) -> Decimal:
     """An amount of credits, 0 or more."""
     return _amount(text, negative=False)

@@ -66,7 +66,7 @@ def test_from_every_ledger(creditguard, past):
     ("arguments", "code", "message"),
     [
         (["-o", "x.pdf"], 64, "argument -o/--output: it must end with .html, .png or .svg, or be '-' for stdout, not 'x.pdf'"),
-        (["-o", ""], 64, "argument -o/--output: it must end with .html, .png or .svg, or be '-' for stdout, not ''"),
+        (["-o", ""], 64, "argument -o/--output: it is empty"),
         (["-o", "nowhere/x.html"], 78, "-o: there is no directory nowhere"),
         (["-o", "folder.html"], 78, "-o: folder.html is a directory: name a file in it"),
         (["-o", f"{'x' * 300}.html"], 78, "-o: "),
