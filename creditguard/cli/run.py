@@ -125,20 +125,11 @@ def _guard(options: argparse.Namespace, events: Events) -> guard:
 def _command(options: argparse.Namespace, guarded: Run, ends: list[child.Ended]) -> None:
     """Run CMD; its end is in `ends` before a signal can raise again."""
     record_file = RecordFile()
-    environment = child.inherited_environment()
-    environment["CREDITGUARD_RUN_ID"] = guarded.id
-    environment["CREDITGUARD_BUDGET"] = f"{guarded.budget:f}"
-    for name in ("account", "ledger", "keep"):  # for `creditguard extend` in there
-        given = getattr(options, name)
-        if given is not None:
-            environment[f"CREDITGUARD_{name.upper()}"] = str(given)
-    if record_file.path:
-        environment[VARIABLE] = str(record_file.path)
     with ExitStack() as stack:
         command = child.Child(
             kill_after=options.kill_after,
             while_stopped=SCREEN.left_alone,
-            when_killed=f"rm -f {quote(str(record_file.path))}" if record_file.path else ":",
+            when_killed=f"rm -f {quote(str(record_file.name))}" if record_file.name else ":",
         )
         try:
             stack.enter_context(command)
@@ -149,7 +140,7 @@ def _command(options: argparse.Namespace, guarded: Run, ends: list[child.Ended])
             grace = _GRACE if options.kill_after is None else options.kill_after
             guarded.on_overrun(lambda _: command.stop(grace))
             with _attended(options, guarded, record_file), _shown(options, guarded, command):
-                ended = command.run(options.argv, env=environment)
+                ended = command.run(options.argv, partial(_environment, options, guarded, record_file))
             if guarded.stopped and ended.code == 0:
                 # We told it to end, and it did so in good order. That is no success of the job's.
                 ended = replace(ended, code=128 + signal.SIGTERM)
@@ -158,6 +149,21 @@ def _command(options: argparse.Namespace, guarded: Run, ends: list[child.Ended])
         say(f"{VARIABLE}: {trouble}")
     if ends[0].reason:
         say(ends[0].reason)
+
+
+def _environment(options: argparse.Namespace, guarded: Run, record_file: RecordFile) -> dict[str, str]:
+    """The command's, which finds its run in it."""
+    environment = child.inherited_environment()
+    environment["CREDITGUARD_RUN_ID"] = guarded.id
+    environment["CREDITGUARD_BUDGET"] = f"{guarded.budget:f}"
+    for name in ("account", "ledger", "keep"):  # for `creditguard extend` in there
+        given = getattr(options, name)
+        if given is not None:
+            environment[f"CREDITGUARD_{name.upper()}"] = str(given)
+    record_file.make()
+    if record_file.path:
+        environment[VARIABLE] = str(record_file.path)
+    return environment
 
 
 @contextmanager
