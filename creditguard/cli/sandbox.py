@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from shlex import quote
 
 from creditguard.cli import exits
 from creditguard.cli.output import answer, say
@@ -42,6 +43,7 @@ def _run(argv: Sequence[str], gateway: Gateway) -> int:
     from creditguard.cli.child import Child, leave
 
     with Child() as command, TemporaryDirectory(prefix="creditguard-") as folder, gateway:
+        command.on_vanishing(f"rm -rf {quote(folder)}")
         ended = command.run(argv, lambda: _environment(gateway, folder))
     if ended.reason:
         say(ended.reason)

@@ -162,3 +162,16 @@ def test_the_help_shows_the_way(creditguard):
         example, shell=True, env={**os.environ, "PATH": path}, capture_output=True, text=True, timeout=30
     )
     assert (done.returncode, done.stdout) == (0, "enough: needs 80 credits, has 120\n")
+
+
+def test_killed_by_sigkill_it_leaves_no_folder(tmp_path):
+    process = subprocess.Popen(
+        [sys.executable, "-m", "creditguard", "sandbox", "--", "sh", "-c", "echo ready; sleep 60"],
+        env={**os.environ, "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout.readline() == b"ready\n"
+    assert len(list(tmp_path.glob("creditguard-*"))) == 1
+    process.kill()
+    process.communicate(timeout=20)  # until CMD, too, is gone
+    assert list(tmp_path.glob("creditguard-*")) == []
