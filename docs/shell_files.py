@@ -145,7 +145,10 @@ def settings() -> list[tuple[str, str]]:
         ),
         ("NO_COLOR, COLUMNS", "no colours; the width of the help"),
         ("CREDITGUARD_DEBUG", "1: show where a bug of creditguard's is"),
-        ("CREDITGUARD_RUN_ID, CREDITGUARD_BUDGET", "set for CMD: the run's id and its budget"),
+        (
+            "CREDITGUARD_RUN_ID, CREDITGUARD_JOB, CREDITGUARD_BUDGET",
+            "set for CMD: the run's id, its job's name and its budget",
+        ),
         ("CREDITGUARD_RECORD_FILE", "set for CMD: a file to which it may append what it has spent, one amount a line"),
     ]
     return meanings + more

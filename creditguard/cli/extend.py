@@ -15,6 +15,7 @@ from creditguard.rules.amounts import to_credits
 
 RUN_ID = "CREDITGUARD_RUN_ID"
 BUDGET = "CREDITGUARD_BUDGET"
+JOB = "CREDITGUARD_JOB"
 
 
 def run(options: argparse.Namespace) -> int:
@@ -22,7 +23,8 @@ def run(options: argparse.Namespace) -> int:
     run_id, budget = os.environ.get(RUN_ID), os.environ.get(BUDGET)
     if not run_id or not budget:
         raise ConfigurationError(f"{RUN_ID} is not set: extend works inside of creditguard run -- CMD", RUN_ID)
-    extend_run(run_id, options.credits, to_credits(budget, BUDGET), sink=Events(options))
+    job = os.environ.get(JOB) or "extend"
+    extend_run(run_id, job, options.credits, to_credits(budget, BUDGET), sink=Events(options))
     append(f"extend {options.credits:f}")
     answer(f"{options.credits:f} more")
     return exits.OK

@@ -156,6 +156,7 @@ def _environment(options: argparse.Namespace, guarded: Run, record_file: RecordF
     environment = child.inherited_environment()
     environment["CREDITGUARD_RUN_ID"] = guarded.id
     environment["CREDITGUARD_BUDGET"] = f"{guarded.budget:f}"
+    environment["CREDITGUARD_JOB"] = guarded.job
     for name in ("account", "ledger", "keep"):  # for `creditguard extend` in there
         given = getattr(options, name)
         if given is not None:

@@ -246,12 +246,12 @@ class guard:  # noqa: N801 - read at its place of use: `with guard(...)`, `@guar
             raise stop from error
 
 
-def extend_run(run_id: str, by: Amount, budget: Amount, sink: EventSink | None = None) -> None:
+def extend_run(run_id: str, job: str, by: Amount, budget: Amount, sink: EventSink | None = None) -> None:
     """Ask for more for a run of another process, of which this one is a part. `budget` is what it has.
 
     Raises InsufficientCredits, BalanceUnavailable or LedgerError, and then nothing has changed.
     """
-    run = guard("extend", budget=budget, sink=sink)._run()
+    run = guard(job, budget=budget, sink=sink)._run()
     run._life.adopt(run_id)
     run.extend(by)
 

@@ -28,17 +28,18 @@ def test_a_wrapped_command_asks_for_more(gateway, creditguard, tmp_path):
     assert [hold["credits"] for hold in json.loads(listed)] == [80]
     written = json.loads(report.read_text())
     assert (written["budget"], written["credits_recorded"], written["over_budget"]) == (80, 60, False)
-    assert "extended" in done.names
+    (extended,) = (event for event in done.events if event["event"] == "creditguard.extended")
+    assert (extended["job"], extended["budget"]) == ("grows", 80)
 
 
 def test_what_does_not_fit_changes_nothing(gateway, creditguard):
     script = f"{ME} extend 100; echo $?; {ME} holds --json"
-    done = creditguard("run", "--budget", 50, "--", "sh", "-c", script)
+    done = creditguard("run", "--budget", 50, "--name", "grows", "--", "sh", "-c", script)
     code, listed = done.stdout.splitlines()
     assert code == "75"
     assert [hold["credits"] for hold in json.loads(listed)] == [50]
     refusal = "needs 100 credits, 70 are free (120 on the account, 50 held, this run's own included)"
-    assert done.messages == [f"creditguard: extend: {refusal}"]
+    assert done.messages == [f"creditguard: grows: {refusal}"]
 
 
 @pytest.mark.parametrize("nonsense", ["-1", "many", "nan"])
