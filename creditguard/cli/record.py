@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import os
 import stat
 
@@ -28,7 +29,11 @@ def append(line: str) -> None:
         try:
             if not stat.S_ISREG(os.fstat(file).st_mode):
                 raise ConfigurationError(f"{VARIABLE}: {path} is no longer a file", VARIABLE)
-            os.write(file, f"{line}\n".encode())
+            text = f"{line}\n".encode()
+            written = os.write(file, text)
+            if written < len(text):  # a full disk, and half of an amount is another amount
+                os.ftruncate(file, os.lseek(file, 0, os.SEEK_CUR) - written)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         finally:
             os.close(file)
     except OSError as error:

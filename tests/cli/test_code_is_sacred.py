@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import shutil
 import signal
 import stat
@@ -276,6 +277,19 @@ def test_record_writes_to_a_file_and_nothing_else(creditguard, tmp_path, kind):
     done = creditguard("record", 5, env={"CREDITGUARD_RECORD_FILE": str(path)})
     assert (done.code, len(done.messages)) == (78, 1)
     assert victim.read_text() == ""
+
+
+def test_half_an_amount_is_never_recorded(creditguard, tmp_path):
+    path = tmp_path / "record"
+    path.write_text("0\n" * 2047)
+    room = len("0\n") * 2047 + 1
+    done = creditguard(
+        "record",
+        125,
+        env={"CREDITGUARD_RECORD_FILE": str(path)},
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (room, room)),
+    )
+    assert (done.code, len(done.messages), path.read_text()) == (78, 1, "0\n" * 2047)
 
 
 def test_a_signal_while_the_records_are_read_leaves_code_and_records(gateway, creditguard, tmp_path):
