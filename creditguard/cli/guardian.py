@@ -89,7 +89,8 @@ def _start(lifeline_end: int) -> int:
     name = f"guardian of {os.getpid()}"
     everything = signal.valid_signals()
     try:
-        script = f'while read -r each; do will=$each; done; {ignoring}; eval "$will"; kill -s KILL 0'
+        # By a trap: a will that is no shell command ends the shell.
+        script = f'trap "kill -s KILL 0" EXIT; while read -r each; do will=$each; done; {ignoring}; eval "$will"'
         argv = ["sh", "-c", script, name]
         return os.posix_spawn("/bin/sh", argv, {}, file_actions=streams, setpgroup=0, setsigmask=everything)
     except (FileNotFoundError, PermissionError):  # there are containers without a shell

@@ -12,6 +12,17 @@ import pytest
 from creditguard.cli.guardian import Guardian
 
 
+def test_a_will_that_cannot_be_done_keeps_nothing_alive() -> None:
+    """A folder for temporary files may be called anything."""
+    guardian = Guardian()
+    group = guardian.group
+    guardian.will("rm -f 'a folder whose name has\na line's end.record'")
+    command = os.posix_spawn("/bin/sleep", ["sleep", "60"], {}, setpgroup=group)
+    os.close(guardian._lifeline)
+    for each in (group, command):
+        assert os.waitstatus_to_exitcode(os.waitpid(each, 0)[1]) == -signal.SIGKILL
+
+
 @pytest.mark.parametrize(
     "number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGTSTP], ids=lambda number: number.name
 )
