@@ -30,7 +30,9 @@ from creditguard.rules.values import Outcome
 _GRACE = 10.0
 """Seconds between SIGTERM and SIGKILL for a command that is stopped for going over its budget, without --kill-after."""
 _RECORDS_EVERY = 0.5
-_ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+_ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT)
+_MEANT_FOR_CMD = (signal.SIGUSR1, signal.SIGUSR2)
+"""They end a process that has made nothing of them: us before CMD is there, and not when it has gone."""
 
 
 class _Signalled(BaseException):
@@ -44,23 +46,32 @@ class _Signalled(BaseException):
 class _Signals:
     """Before and after CMD, signals that end us do so in good order: the hold is given back, the report is written.
 
-    Each is raised, until CMD has ended. Then one may cut the last reading short, and from there on none does anything: whenever it
-    comes, the code is CMD's. So they stay ours until the process ends.
+    Two are raised at most, for `timeout` and others send two at once, and one of them may come when the first is dealt with. Once
+    CMD has ended one may cut the last reading short, and from there on none does anything: whenever it comes, the code is CMD's.
+    So they stay ours until the process ends.
     """
 
     def __init__(self, ended: list[child.Ended]) -> None:
         self._ended = ended
+        self._raised = False
         self.over = False
 
     def catch(self) -> None:
         """From now on."""
-        for number in (*_ENDING, signal.SIGINT):
+        for number in (*_ENDING, *_MEANT_FOR_CMD):
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._stop)
 
+    def ignore(self) -> None:
+        """From now on, and to the very end: for a handler the interpreter puts back the default before it has ended."""
+        self.over = True
+        for number in (*_ENDING, *_MEANT_FOR_CMD):
+            signal.signal(number, signal.SIG_IGN)
+
     def _stop(self, number: int, _: FrameType | None) -> None:
-        if not self.over:
-            self.over = bool(self._ended)
+        if not self.over and not (self._ended and number in _MEANT_FOR_CMD):
+            self.over = self._raised or bool(self._ended)
+            self._raised = True
             raise _Signalled(number)
 
 
@@ -73,28 +84,29 @@ def run(options: argparse.Namespace) -> int:
     ended: list[child.Ended] = []
     signals = _Signals(ended)
     try:
-        signals.catch()
-        events = Events(options)
-        own_guard = _guard(options, events)
-        _say_what_it_will_do(options)
-        entry = own_guard._entry()
-        guarded = entry.__enter__()
         try:
-            _command(options, guarded, ended)
-        except BaseException:
-            _close(entry, _outcome(ended[0]) if ended else "cancelled")
-            raise
-        _close(entry, _outcome(ended[0]))
-        signals.over = True
+            signals.catch()
+            events = Events(options)
+            own_guard = _guard(options, events)
+            _say_what_it_will_do(options)
+            entry = own_guard._entry()
+            guarded = entry.__enter__()
+            try:
+                _command(options, guarded, ended)
+            except BaseException:
+                _close(entry, _outcome(ended[0]) if ended else "cancelled")
+                raise
+            _close(entry, _outcome(ended[0]))
+        finally:
+            signals.ignore()
     except CreditGuardError as error:
-        signals.over = True
         code = exits.code_for(error, options.short_code)
         if not (events and events.told):
             say(worded(error, options))
         _write(report_file, entry, "preflight", code, error)
         return code
     except (_Signalled, KeyboardInterrupt) as stopped:
-        signals.over = True
+        signals.ignore()
         if not ended:
             code = 128 + (stopped.number if isinstance(stopped, _Signalled) else signal.SIGINT)
             _write(report_file, entry, "preflight", code)

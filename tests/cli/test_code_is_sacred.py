@@ -308,9 +308,12 @@ import atexit, os, signal, sys
 from creditguard.cli import main, run
 from creditguard.cli.records import RecordFile
 
-def hit(*_):
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        os.kill(os.getpid(), number)
+def hit(*_, kill=os.kill, pid=os.getpid(), numbers=(signal.SIGUSR1, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)):
+    for number in numbers:
+        kill(pid, number)
+
+class LastObject:
+    __del__ = hit
 
 def hit_around(function):
     def around(*arguments, **options):
@@ -326,13 +329,15 @@ if instant == "troubles":  # the first line after signals are ours again
     RecordFile.troubles = property(hit, lambda *_: None)
 elif instant == "exit":
     atexit.register(hit)
+elif instant == "finalization":  # when the interpreter has taken its handlers away
+    sys.last_object = LastObject()
 else:
     setattr(run, instant, hit_around(getattr(run, instant)))
 sys.exit(main())
 """
 
 
-@pytest.mark.parametrize("instant", ["troubles", "_outcome", "_close", "_write", "exit"])
+@pytest.mark.parametrize("instant", ["troubles", "_outcome", "_close", "_write", "exit", "finalization"])
 def test_no_signal_after_the_command_replaces_its_code(gateway, tmp_path, instant):
     path = tmp_path / "report.json"
     done = subprocess.run(
@@ -359,6 +364,61 @@ def test_no_signal_after_the_command_replaces_its_code(gateway, tmp_path, instan
     report = json.loads(path.read_text())
     assert (report["exit_code"], report["stage"]) == (7, "command")
     assert open_ledger(os.environ["CREDITGUARD_LEDGER"]).holds() == []
+
+
+TWO_AT_ONCE = """
+import os, signal, sys
+from creditguard.cli import run
+from creditguard.cli.parser import parse
+
+def code_when_struck_in(name, line):  # once there, and once more at so many lines of `run` after that
+    lines = None
+
+    def at_each_line(frame, event, _):
+        nonlocal lines
+        if event == "line" and frame.f_code is run.run.__code__ and lines is not None:
+            lines += 1
+            if lines == line:
+                os.kill(os.getpid(), signal.SIGHUP)
+        return at_each_line
+
+    def struck(*_):
+        nonlocal lines
+        lines = 0
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    whole = getattr(run, name)
+    setattr(run, name, struck)
+    sys.settrace(at_each_line)
+    try:
+        return run.run(parse(["run", "-q", "--budget", "1", "--", "true"]))
+    finally:
+        sys.settrace(None)
+        setattr(run, name, whole)
+
+print({code_when_struck_in(name, line) for name in ("_guard", "_command") for line in range(1, 13)})
+"""
+
+
+def test_two_signals_at_once_before_the_command_are_no_bug(gateway):
+    done = subprocess.run([sys.executable, "-c", TWO_AT_ONCE], capture_output=True, text=True, timeout=60)
+    assert done.stdout.strip() in {"{129, 143}", "{143, 129}"}, done.stderr
+    assert open_ledger(os.environ["CREDITGUARD_LEDGER"]).holds() == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGUSR1, signal.SIGUSR2])
+def test_a_signal_that_is_meant_for_the_command_is_nothing_once_it_has_ended(gateway, tmp_path, number):
+    path = tmp_path / "report.json"
+    code = (
+        "import os, sys\nfrom creditguard.cli import main, run\nwhole = run._close\n"
+        f"def close(*arguments):\n    os.kill(os.getpid(), {int(number)})\n    whole(*arguments)\n"
+        "run._close = close\nsys.exit(main())"
+    )
+    arguments = ("run", "-q", "--budget", "5", "--report-file", str(path), "--", "sh", "-c", "exit 7")
+    assert subprocess.run([sys.executable, "-c", code, *arguments], timeout=60, check=False).returncode == 7
+    assert json.loads(path.read_text())["balance_after"] == 120
 
 
 def test_killed_by_sigkill_it_leaves_no_record_file(gateway, tmp_path):
