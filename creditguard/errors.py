@@ -62,7 +62,8 @@ class InsufficientCredits(CreditGuardError):
     Attributes, all in `unit`: `needs` is the declared budget; `has` is the headroom, that is the balance less what other
     runs hold and less `keep` (below 0 if more is held than there is; the message says 0 then); `shortfall` is `needs - has`;
     `balance` is what the source said.
-    `usually` says in words what past runs of the job took, if enough are known.
+    `usually` says in words what past runs of the job took, if enough are known. Of a run that is under way and was refused
+    more, `needs` is how much more; `held` is then what all runs hold, itself included, and `held_by_others` None.
     """
 
     def __init__(
@@ -79,9 +80,10 @@ class InsufficientCredits(CreditGuardError):
         run_id: str | None = None,
         request_id: str | None = None,
         usually: str | None = None,
+        held: Decimal | None = None,
     ) -> None:
         super().__init__(
-            needs, has, shortfall, unit, job, account, balance, held_by_others, keep, run_id, request_id, usually
+            needs, has, shortfall, unit, job, account, balance, held_by_others, keep, run_id, request_id, usually, held
         )
         self.needs = needs
         self.has = has
@@ -95,13 +97,13 @@ class InsufficientCredits(CreditGuardError):
         self.run_id = run_id
         self.request_id = request_id
         self.usually = usually
+        self.held = held
 
     def __str__(self) -> str:
         job = f"{self.job}: " if self.job else ""
         usually = f" ({self.usually})" if self.usually else ""
-        return (
-            f"{job}{shortage(self.needs, self.has, self.unit, self.balance, self.held_by_others, self.keep)}{usually}"
-        )
+        there = self.balance, self.held_by_others, self.keep, self.held
+        return f"{job}{shortage(self.needs, self.has, self.unit, *there)}{usually}"
 
 
 def shortage(
@@ -111,12 +113,15 @@ def shortage(
     balance: Decimal | None = None,
     held_by_others: Decimal | None = None,
     keep: Decimal | None = None,
+    held: Decimal | None = None,
 ) -> str:
     """`needs 30 credits, 0 are free (50 on the account, 80 held by others)`: being short, in words that people can use."""
     free = max(has, Decimal(0))
     parts = [] if balance is None else [f"{balance:f} on the account"]
     if held_by_others:
         parts.append(f"{held_by_others:f} held by others")
+    if held:
+        parts.append(f"{held:f} held, this run's own included")
     if keep:
         parts.append(f"{keep:f} to keep" if keep > 0 else f"{-keep:f} overdraft")
     why = f" ({', '.join(parts)})" if parts else ""

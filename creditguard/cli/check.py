@@ -7,7 +7,7 @@ import json
 
 from creditguard.cli import exits
 from creditguard.cli.output import answer, say
-from creditguard.cli.preflight import guard_for, sink_for
+from creditguard.cli.preflight import Events, guard_for
 from creditguard.rules.amounts import ZERO, to_json
 from creditguard.rules.text import printable
 from creditguard.rules.values import Admission
@@ -15,14 +15,16 @@ from creditguard.rules.values import Admission
 
 def run(options: argparse.Namespace) -> int:
     """Print the answer and return its code."""
-    admission = guard_for(options, "check", sink_for(options)).ask()
+    events = Events(options)
+    admission = guard_for(options, "check", events).ask()
     if options.json:
         answer(json.dumps(_as_json(admission)))
     elif not admission.refusal:
         answer(printable(_sentence(admission)))
     if admission.refusal is None:
         return exits.OK
-    say(str(admission.refusal))
+    if not events.told:
+        say(str(admission.refusal))
     return exits.code_for(admission.refusal, options.short_code)
 
 

@@ -37,7 +37,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from creditguard.cli.guardian import Guardian, anyone_left
+from creditguard.cli.guardian import Guardian
 from creditguard.cli.terminal import Terminal
 
 if TYPE_CHECKING:
@@ -157,6 +157,9 @@ class Child:
         return self
 
     def __exit__(self, *_: object) -> None:
+        if self._guardian is not None:  # not before: there may have been something to do for it to the end
+            self._guardian.end()
+            self._guardian = None
         # What comes in between is delivered at the end, to who was there before: that may raise, and finds all in order.
         signal.pthread_sigmask(signal.SIG_BLOCK, self._handlers_before)
         signal.set_wakeup_fd(self._wakeup_before)
@@ -188,8 +191,10 @@ class Child:
         if self._guardian:
             self._guardian.will(self._will)
 
-    def run(self, argv: Sequence[str], *, env: Mapping[str, str] | None = None) -> Ended:
+    def run(self, argv: Sequence[str], env: Callable[[], Mapping[str, str]] = inherited_environment) -> Ended:
         """Run the command to its end: it is reaped, and the terminal is ours again. Once for each object.
+
+        `env` is asked for the environment when the guardian is there: what it makes, `when_killed` may remove.
 
         From its start on we hold neither its stdin nor its stdout: who is at the other end must see them closed when the
         command is done with them, and not only when we have taken our exit reading.
@@ -204,7 +209,7 @@ class Child:
         try:
             try:
                 null = os.open(os.devnull, os.O_RDWR)  # once the command is there it may be too late to open anything
-                self._start(argv, inherited_environment() if env is None else env)
+                self._start(argv, env)
             except OSError as error:
                 return not_started(argv, error, guarded=self._guardian is not None)
             for number in self._missed_keys():
@@ -221,10 +226,11 @@ class Child:
 
     # start
 
-    def _start(self, argv: Sequence[str], env: Mapping[str, str]) -> None:
+    def _start(self, argv: Sequence[str], env: Callable[[], Mapping[str, str]]) -> None:
         self._guardian = Guardian()
         self._group = self._guardian.group
         self._guardian.will(self._will)
+        environment = env()
         to_default = list(_TO_DEFAULT)
         self._terminal = Terminal.controlling()
         if self._terminal:
@@ -234,7 +240,7 @@ class Child:
             self._wants_terminal = self._terminal.alone
             if self._wants_terminal:
                 self._terminal.lend(self._group)
-        self._pid = _spawn(argv, env, setpgroup=self._group, setsigmask=self._mask_before, setsigdef=to_default)
+        self._pid = _spawn(argv, environment, setpgroup=self._group, setsigmask=self._mask_before, setsigdef=to_default)
 
     def _missed_keys(self) -> Iterator[int]:
         if self._guardian and self._terminal and self._terminal.lent:
@@ -395,10 +401,7 @@ class Child:
             self._terminal.take_back(restore=False)
             self._terminal.close()
             self._terminal = None
-        if self._guardian is not None:
-            self._guardian.end()
-            self._guardian = None
-        while self._deadline is not None and anyone_left(self._group):
+        while self._deadline is not None and self._guardian is not None and self._guardian.anyone_left():
             self._pause(_GLANCE)
 
 

@@ -7,7 +7,7 @@ import os
 
 from creditguard.cli import exits
 from creditguard.cli.output import answer
-from creditguard.cli.preflight import sink_for
+from creditguard.cli.preflight import Events
 from creditguard.cli.record import append
 from creditguard.errors import ConfigurationError
 from creditguard.guarding.guard import extend_run
@@ -22,7 +22,7 @@ def run(options: argparse.Namespace) -> int:
     run_id, budget = os.environ.get(RUN_ID), os.environ.get(BUDGET)
     if not run_id or not budget:
         raise ConfigurationError(f"{RUN_ID} is not set: extend works inside of creditguard run -- CMD", RUN_ID)
-    extend_run(run_id, options.credits, to_credits(budget, BUDGET), sink=sink_for(options))
+    extend_run(run_id, options.credits, to_credits(budget, BUDGET), sink=Events(options))
     append(f"extend {options.credits:f}")
     answer(f"{options.credits:f} more")
     return exits.OK

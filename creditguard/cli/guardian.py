@@ -46,13 +46,34 @@ class Guardian:
             pending = int(rest.split()[0], 16)
             yield from (key for key in (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP) if pending >> (key - 1) & 1)
 
+    def anyone_left(self) -> bool:
+        """Somebody else lives in the group. Who only waits to be reaped does not; in many a container nobody ever reaps."""
+        if not Path("/proc/self/stat").exists():
+            self.end()  # else it could not be told from the rest
+        try:
+            os.killpg(self.group, 0)
+        except ProcessLookupError:
+            return False
+        except PermissionError:
+            return True
+        seen, alive = False, False
+        for stat in Path("/proc").glob("[0-9]*/stat"):
+            with suppress(OSError):
+                state, _, its_group, *_ = stat.read_bytes().rpartition(b")")[2].split()
+                if int(its_group) == self.group:
+                    seen = True
+                    alive = alive or (state not in {b"Z", b"X"} and stat.parent.name != str(self.group))
+        return alive or not seen
+
     def end(self) -> None:
         """Let the group be."""
         if not self.reaped:
             os.kill(self.group, signal.SIGKILL)
             os.waitpid(self.group, 0)
             self.reaped = True
-        os.close(self._lifeline)  # not before the guardian is gone
+        if self._lifeline >= 0:
+            os.close(self._lifeline)  # not before the guardian is gone
+            self._lifeline = -1
 
 
 def _start(lifeline_end: int) -> int:
@@ -74,19 +95,3 @@ def _start(lifeline_end: int) -> int:
     except (FileNotFoundError, PermissionError):  # there are containers without a shell
         argv = [sys.executable, "-ISc", "import os\nwhile os.read(0, 9999): pass\nos.kill(0, 9)", name]
         return os.posix_spawn(sys.executable, argv, {}, file_actions=streams, setpgroup=0, setsigmask=everything)
-
-
-def anyone_left(group: int) -> bool:
-    """Somebody lives in the group. Who only waits to be reaped does not; in many a container nobody ever reaps."""
-    try:
-        os.killpg(group, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    members = []
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        with suppress(OSError):
-            state, _, its_group, *_ = stat.read_bytes().rpartition(b")")[2].split()
-            members += [state] if int(its_group) == group else []
-    return not members or any(state not in {b"Z", b"X"} for state in members)

@@ -19,10 +19,10 @@ _ALL = 10**9
 
 
 def run(options: argparse.Namespace) -> int:
-    """List the latest runs, newest first, or the totals of all."""
+    """List the latest runs, newest first, or the totals of all; all of them as CSV oldest first, as the ledger can be read bit by bit."""
     ledger = ledger_for(options)
     limit = options.limit or (_ALL if options.since or options.by else _USUAL)
-    if options.by and not options.limit:
+    if (options.by or options.csv) and limit == _ALL:
         reports: Iterable[Filed] = ledger.runs(since=options.since, job=options.job, account=options.account)
     else:
         reports = ledger.history(since=options.since, job=options.job, account=options.account, limit=limit)
@@ -30,7 +30,7 @@ def run(options: argparse.Namespace) -> int:
         groups = grouped(reports, day_of if options.by == "day" else job_of)
         _answer_totals(options, {key: totals(runs) for key, runs in groups.items()})
     elif options.json or options.csv:
-        table.answer_records(options, ("finished_at", *Report.__slots__), [dict(report) for report in reports])
+        table.answer_records(options, ("finished_at", *Report.__slots__), reports)
     else:
         _show_runs(options, list(reports))
     return exits.OK

@@ -29,6 +29,8 @@ def run(options: argparse.Namespace) -> int:
             return exits.CONFIGURATION
         answer(printable(f"released {options.id}"))
         return exits.OK
+    if options.id is not None:
+        raise UsageError(f"holds list takes no ID: creditguard holds release {options.id} gives that hold back")
     limit = _ALL if options.job else _MOST
     holds = [live for live in ledger.holds(options.account, limit=limit) if options.job in {None, live.hold.job}]
     if options.json or options.csv:

@@ -298,7 +298,7 @@ def _run(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--kill-after", metavar="TIME", type=values.duration, help="SIGKILL CMD this long after it was told to end"
     )
-    command.add_argument("argv", metavar="CMD", nargs="*", help="the command and its arguments, after --")
+    command.add_argument("argv", metavar="CMD", nargs="*", type=str, help="the command and its arguments, after --")
 
     command.add_argument(
         "--wait", metavar="TIME", type=values.duration, default=0.0, help="wait up to this long for the budget to fit"
@@ -385,7 +385,7 @@ def _sandbox(command: argparse.ArgumentParser) -> None:
     )
     command.add_argument("--port", metavar="P", type=values.port, default=0, help="default: a free one")
     command.add_argument("--credits", type=values.keep, default=values.budget("120"), metavar="N", help="default: 120")
-    command.add_argument("argv", metavar="CMD", nargs="*", help="a command and its arguments, after --")
+    command.add_argument("argv", metavar="CMD", nargs="*", type=str, help="a command and its arguments, after --")
 
 
 def _help(command: argparse.ArgumentParser) -> None:

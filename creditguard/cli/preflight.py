@@ -11,28 +11,29 @@ from creditguard.errors import ConfigurationError
 from creditguard.guarding.guard import guard
 from creditguard.ledgers import default_url, open_ledger
 from creditguard.rules.events import Event
-from creditguard.rules.ports import EventSink, Ledger
+from creditguard.rules.ports import Ledger
 from creditguard.sinks.stderr import StderrSink
 
 
-class _Quiet:
-    """Warnings and errors only."""
+class Events:
+    """Events on stderr, for people on a terminal, else a JSON object a line; none if the settings say so."""
 
-    def __init__(self, sink: EventSink) -> None:
-        self._sink = sink
+    def __init__(self, options: argparse.Namespace) -> None:
+        """Raises ConfigurationError if the settings cannot be used."""
+        self._sink = StderrSink(_settings.current().log_format, SCREEN.write)
+        self._quiet = options.quiet
+        self.told = False
+        """A person has read why the job does not start, and need not be told again."""
 
     def emit(self, event: Event) -> None:
-        if event.level != "info":
-            self._sink.emit(event)
+        """Write the event; with --quiet only warnings and errors."""
+        if event.level == "info" and self._quiet:
+            return
+        self._sink.emit(event)
+        self.told = self.told or (event.level == "error" and self._sink.style == "console")
 
 
-def sink_for(options: argparse.Namespace) -> EventSink:
-    """Events on stderr, for people on a terminal, else a JSON object a line; none if the settings say so."""
-    sink = StderrSink(_settings.current().log_format, SCREEN.write)
-    return _Quiet(sink) if options.quiet else sink
-
-
-def guard_for(options: argparse.Namespace, name: str | None, sink: EventSink, **more: Any) -> guard:
+def guard_for(options: argparse.Namespace, name: str | None, sink: Events, **more: Any) -> guard:
     """The guard that the options ask for."""
     return guard(
         options.name or name,

@@ -11,6 +11,7 @@ import stat
 import tempfile
 import threading
 from collections import Counter
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
 
@@ -38,13 +39,18 @@ class RecordFile:
         self._rest = b""
         self.troubles: list[str] = []
         """What was wrong with it, each in a few words."""
-        try:
-            handle, name = tempfile.mkstemp(prefix="creditguard-", suffix=".record")
-        except OSError:
-            self.path: Path | None = None  # no place for one: then nothing is recorded
-            return
-        os.close(handle)
-        self.path = Path(name)
+        self.path: Path | None = None
+        """None until it is made, and where there is no place for one: then nothing is recorded."""
+        self.name: Path | None = None
+        with suppress(OSError):
+            self.name = Path(tempfile.gettempdir(), f"creditguard-{os.urandom(8).hex()}.record")
+
+    def make(self) -> None:
+        """Make the file, once its name is known to whoever removes it should we be killed."""
+        if self.name:
+            with suppress(OSError):
+                os.close(os.open(self.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
+                self.path = self.name
 
     def collect(self, run: Run, *, last: bool = False) -> None:
         """Add what was recorded since the last time. A line that is still being written waits for the next, or the `last`."""

@@ -6,6 +6,7 @@ Whatever has become of the place by the time that the command has ended, nothing
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import re
@@ -21,7 +22,7 @@ from creditguard.rules.report import Report
 
 Stage = Literal["preflight", "command"]
 
-_STREAMS = {"-": 1, "/dev/stdout": 1, "/dev/stderr": 2}
+_STREAMS = {"-": 1, "/dev/stdin": 0, "/dev/stdout": 1, "/dev/stderr": 2}
 _DESCRIPTOR = re.compile(r"/(?:dev|proc/self)/fd/(\d{1,9})", re.ASCII)
 _PATIENCE_MS = 5_000
 """How long somebody at the other end of a pipe may take to make room."""
@@ -40,24 +41,31 @@ class ReportFile:
         self._descriptor: int | None = None
         if path is None:
             return
+        folder = Path(path).parent
         try:
             number = _descriptor(path)
             if number is not None:
                 if number == 1 and sys.stdout is None:  # by now /dev/null is in its place
                     raise OSError(errno.EBADF, "stdout is closed")
+                if fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+                    raise OSError(errno.EBADF, "it is open for reading only")
                 self._descriptor = os.dup(number)
                 return
-            if os.path.isdir(path):  # noqa: PTH112 - as for all here: no error for a name that is too long
+            if os.path.isdir(path) or os.path.basename(path) in {"", "."}:  # noqa: PTH112, PTH119 - as for all here: no error for a name that is too long
                 raise OSError(errno.EISDIR, "it is a directory")
-            with suppress(FileNotFoundError):
-                os.stat(path)  # noqa: PTH116
+            if is_special(path):
+                _look_at_special(path)
+                return
+            if os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK):  # noqa: PTH112
+                descriptor, aside = _open_aside(
+                    path
+                )  # it alone can tell: of a folder that is gone but still ours, of /proc, of a quota
+                os.close(descriptor)
+                aside.unlink()
+                return
         except OSError as error:
             raise ConfigurationError(f"--report-file: {path}: {error.strerror}", "--report-file") from None
-        folder = Path(path).parent
-        if not os.path.isdir(folder) or not os.access(folder, os.W_OK | os.X_OK):  # noqa: PTH112
-            raise ConfigurationError(
-                f"--report-file: {folder} is not a directory that can be written to", "--report-file"
-            )
+        raise ConfigurationError(f"--report-file: {folder} is not a directory that can be written to", "--report-file")
 
     def write(
         self, report: Report | None, stage: Stage, exit_code: int, error: CreditGuardError | None = None
@@ -106,8 +114,20 @@ def is_special(path: str) -> bool:
     return not stat.S_ISREG(mode) and not stat.S_ISDIR(mode)
 
 
+def _look_at_special(path: str) -> None:
+    mode = os.stat(path).st_mode  # noqa: PTH116
+    if stat.S_ISSOCK(mode):
+        raise OSError(errno.ENXIO, "it is a socket")
+    if not stat.S_ISFIFO(mode):  # whose reader may come later
+        os.close(_open_special(path))
+
+
+def _open_special(path: str) -> int:
+    return os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+
+
 def _send_to(path: str, text: bytes) -> None:
-    descriptor = os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
+    descriptor = _open_special(path)
     try:
         _send(descriptor, text)
     finally:
@@ -123,10 +143,14 @@ def _send(descriptor: int, text: bytes) -> None:
         text = text[os.write(descriptor, text[: select.PIPE_BUF]) :]
 
 
-def _replace(path: str, text: bytes) -> None:
+def _open_aside(path: str) -> tuple[int, Path]:
     # A short name, for there may be no room for more than path's own, and one that nobody can be there before.
     aside = Path(path).with_name(f".creditguard-{os.urandom(8).hex()}.tmp")
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+    return os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666), aside
+
+
+def _replace(path: str, text: bytes) -> None:
+    descriptor, aside = _open_aside(path)
     try:
         try:
             _send(descriptor, text)

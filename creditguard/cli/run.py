@@ -15,7 +15,7 @@ from creditguard import settings
 from creditguard.cli import child, exits
 from creditguard.cli.naming import job_name
 from creditguard.cli.output import say
-from creditguard.cli.preflight import guard_for, sink_for
+from creditguard.cli.preflight import Events, guard_for
 from creditguard.cli.records import VARIABLE, RecordFile
 from creditguard.cli.report_file import ReportFile, Stage
 from creditguard.cli.screen import SCREEN
@@ -25,7 +25,6 @@ from creditguard.errors import CreditGuardError
 from creditguard.guarding.entry import Entry
 from creditguard.guarding.guard import guard
 from creditguard.guarding.run import Run
-from creditguard.rules.ports import EventSink
 from creditguard.rules.values import Outcome
 
 _GRACE = 10.0
@@ -69,12 +68,14 @@ def run(options: argparse.Namespace) -> int:
     """Ask, run CMD, report; the exit code."""
     child.plug_closed_streams()
     report_file = ReportFile(options.report_file)
+    events: Events | None = None
     entry: Entry | None = None
     ended: list[child.Ended] = []
     signals = _Signals(ended)
     try:
         signals.catch()
-        own_guard = _guard(options, sink_for(options))
+        events = Events(options)
+        own_guard = _guard(options, events)
         _say_what_it_will_do(options)
         entry = own_guard._entry()
         guarded = entry.__enter__()
@@ -88,7 +89,8 @@ def run(options: argparse.Namespace) -> int:
     except CreditGuardError as error:
         signals.over = True
         code = exits.code_for(error, options.short_code)
-        say(worded(error, options))
+        if not (events and events.told):
+            say(worded(error, options))
         _write(report_file, entry, "preflight", code, error)
         return code
     except (_Signalled, KeyboardInterrupt) as stopped:
@@ -104,12 +106,12 @@ def run(options: argparse.Namespace) -> int:
     return end.code
 
 
-def _guard(options: argparse.Namespace, sink: EventSink) -> guard:
+def _guard(options: argparse.Namespace, events: Events) -> guard:
     more = {} if options.threshold is None else {"thresholds": options.threshold}
     return guard_for(
         options,
         job_name(options.argv),
-        sink,
+        events,
         settle=options.settle,
         watch=options.watch,
         on_overrun=options.on_overrun,
@@ -123,20 +125,11 @@ def _guard(options: argparse.Namespace, sink: EventSink) -> guard:
 def _command(options: argparse.Namespace, guarded: Run, ends: list[child.Ended]) -> None:
     """Run CMD; its end is in `ends` before a signal can raise again."""
     record_file = RecordFile()
-    environment = child.inherited_environment()
-    environment["CREDITGUARD_RUN_ID"] = guarded.id
-    environment["CREDITGUARD_BUDGET"] = f"{guarded.budget:f}"
-    for name in ("account", "ledger", "keep"):  # for `creditguard extend` in there
-        given = getattr(options, name)
-        if given is not None:
-            environment[f"CREDITGUARD_{name.upper()}"] = str(given)
-    if record_file.path:
-        environment[VARIABLE] = str(record_file.path)
     with ExitStack() as stack:
         command = child.Child(
             kill_after=options.kill_after,
             while_stopped=SCREEN.left_alone,
-            when_killed=f"rm -f {quote(str(record_file.path))}" if record_file.path else ":",
+            when_killed=f"rm -f {quote(str(record_file.name))}" if record_file.name else ":",
         )
         try:
             stack.enter_context(command)
@@ -147,7 +140,7 @@ def _command(options: argparse.Namespace, guarded: Run, ends: list[child.Ended])
             grace = _GRACE if options.kill_after is None else options.kill_after
             guarded.on_overrun(lambda _: command.stop(grace))
             with _attended(options, guarded, record_file), _shown(options, guarded, command):
-                ended = command.run(options.argv, env=environment)
+                ended = command.run(options.argv, partial(_environment, options, guarded, record_file))
             if guarded.stopped and ended.code == 0:
                 # We told it to end, and it did so in good order. That is no success of the job's.
                 ended = replace(ended, code=128 + signal.SIGTERM)
@@ -156,6 +149,21 @@ def _command(options: argparse.Namespace, guarded: Run, ends: list[child.Ended])
         say(f"{VARIABLE}: {trouble}")
     if ends[0].reason:
         say(ends[0].reason)
+
+
+def _environment(options: argparse.Namespace, guarded: Run, record_file: RecordFile) -> dict[str, str]:
+    """The command's, which finds its run in it."""
+    environment = child.inherited_environment()
+    environment["CREDITGUARD_RUN_ID"] = guarded.id
+    environment["CREDITGUARD_BUDGET"] = f"{guarded.budget:f}"
+    for name in ("account", "ledger", "keep"):  # for `creditguard extend` in there
+        given = getattr(options, name)
+        if given is not None:
+            environment[f"CREDITGUARD_{name.upper()}"] = str(given)
+    record_file.make()
+    if record_file.path:
+        environment[VARIABLE] = str(record_file.path)
+    return environment
 
 
 @contextmanager

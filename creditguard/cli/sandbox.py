@@ -42,7 +42,7 @@ def _run(argv: Sequence[str], gateway: Gateway) -> int:
     from creditguard.cli.child import Child, leave
 
     with Child() as command, TemporaryDirectory(prefix="creditguard-") as folder, gateway:
-        ended = command.run(argv, env=_environment(gateway, folder))
+        ended = command.run(argv, lambda: _environment(gateway, folder))
     if ended.reason:
         say(ended.reason)
     leave(ended)

@@ -11,7 +11,7 @@ import json
 import os
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any, Literal, TypeAlias
 
@@ -23,6 +23,7 @@ from creditguard.rules.text import width as width_of
 Mark: TypeAlias = Literal["red", "yellow"]
 
 _STYLES = {"red": "\x1b[31m", "yellow": "\x1b[33m", "bold": "\x1b[1m"}
+_CHUNK = 1 << 16
 _GAP = 2
 _CUT = ".."
 _ELASTIC = "JOB"
@@ -31,16 +32,21 @@ _SHORTEST = 8
 """Columns that a shortened text keeps at least."""
 
 
-def answer_records(options: argparse.Namespace, fields: Sequence[str], records: Sequence[Mapping[str, object]]) -> None:
+def answer_records(options: argparse.Namespace, fields: Sequence[str], records: Iterable[Mapping[str, object]]) -> None:
     """Answer in JSON or in CSV, as was asked. `fields` are the columns of CSV: a field that is not known is empty there, and what is no
-    text and no number is JSON."""
+    text and no number is JSON. CSV is answered while records come, and never held as a whole."""
     if options.json:
-        answer(json.dumps(records))
+        answer(json.dumps(list(records)))
         return
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(fields)
-    writer.writerows([_csv_cell(record.get(field)) for field in fields] for record in records)
+    for record in records:
+        writer.writerow([_csv_cell(record.get(field)) for field in fields])
+        if text.tell() >= _CHUNK:
+            answer(text.getvalue(), end="")
+            text.seek(0)
+            text.truncate()
     answer(text.getvalue(), end="")
 
 

@@ -89,7 +89,10 @@ def share(text: str) -> Decimal:
         raise argparse.ArgumentTypeError(
             f"it must be a share of the budget such as 0.8 or 80%: {text!r} would be {text} times the budget, {text}% is meant?"
         )
-    return amount / 100 if percent else amount
+    amount = amount / 100 if percent else amount
+    if not 0 < amount <= 100:
+        raise argparse.ArgumentTypeError(f"it must be more than 0 and at most 100 times the budget, not {text!r}")
+    return amount
 
 
 def exit_code(text: str) -> int:

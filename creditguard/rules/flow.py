@@ -198,7 +198,7 @@ def extend(admission: Admission, by: Decimal, unspent: Decimal = ZERO) -> Flow[A
             return admission
         if not last:
             yield from _drop_the_dead(plan)
-    raise _insufficient(asked)
+    raise _insufficient(asked, extends=True)
 
 
 def _look_again(admission: Admission) -> Flow[Admission]:
@@ -283,7 +283,7 @@ def _verdict(admission: Admission, *, held: bool, cite: bool = False) -> Flow[Ad
     return admission._replace(refusal=_insufficient(admission))
 
 
-def _insufficient(admission: Admission) -> InsufficientCredits:
+def _insufficient(admission: Admission, *, extends: bool = False) -> InsufficientCredits:
     plan, balance = admission.plan, admission.balance
     assert balance is not None  # noqa: S101 - else nobody could say that it falls short
     return InsufficientCredits(
@@ -294,11 +294,12 @@ def _insufficient(admission: Admission) -> InsufficientCredits:
         plan.job,
         plan.account,
         balance.amount,
-        admission.held_by_others,
+        None if extends else admission.held_by_others,
         plan.keep,
         plan.run_id,
         balance.request_id,
         admission.usually,
+        admission.held_by_others if extends else None,
     )
 
 

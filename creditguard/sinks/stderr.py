@@ -39,8 +39,13 @@ class StderrSink:
         except (OSError, ValueError, AttributeError):
             pass  # closed, a broken pipe, or none at all (sys.stderr is None)
 
+    @property
+    def style(self) -> Style:
+        """How events are written."""
+        return self._style or ("console" if _is_read_by_a_person() else "json")
+
     def _render(self, event: Event) -> str:
-        style = self._style or ("console" if _is_read_by_a_person() else "json")
+        style = self.style
         if style == "json":
             return _as_json(event)
         if style == "none":

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 RUN = ("run", "--budget", "5")
@@ -38,6 +44,9 @@ KEY = "sk-0123456789abcdef"
         (("wait", "--budget", "5", "--timeout", "an hour"), "--timeout"),
         (("holds", "release"), "ID"),
         (("holds", "frob"), "frob"),
+        (("holds", "list", "an-id"), "holds list takes no ID"),
+        ((*RUN, "--threshold", "0", "--", "true"), "--threshold: it must be more than 0"),
+        ((*RUN, "--threshold", "20000%", "--", "true"), "--threshold: it must be more than 0 and at most 100"),
         (("history", "--limit", "0"), "--limit"),
         (("record", "lots"), "N"),
         (("sandbox", "--port", "99999"), "--port"),
@@ -95,12 +104,49 @@ def test_no_budget_is_78(gateway, creditguard, tmp_path):
     assert "[jobs.nightly]" in done.stderr
 
 
-def test_an_unwritable_report_file_is_told_before_the_job(gateway, creditguard, tmp_path):
-    for path in (tmp_path, tmp_path / "no" / "report.json"):
-        done = creditguard("run", "--budget", 5, "--report-file", path, "--", "touch", tmp_path / "ran")
-        assert done.code == 78
-        assert "--report-file" in done.stderr
-    assert list(tmp_path.glob("ran")) == []
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [
+        (".", "directory"),
+        ("new/", "directory"),
+        ("new/.", "directory"),
+        ("no/report.json", "no is not a directory"),
+        ("file/report.json", "Not a directory"),
+        ("socket", "socket"),
+        ("/proc/report.json", "No such file"),
+        ("/dev/fd/0", "reading only"),
+        ("/dev/stdin", "reading only"),
+        ("/dev/fd/99", "Bad file descriptor"),
+        ("/dev/tty", "No such device"),
+        ("x" * 300, "too long"),
+    ],
+)
+def test_an_unwritable_report_file_is_told_before_the_job(gateway, creditguard, tmp_path, monkeypatch, path, reason):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "file").touch()
+    with socket.socket(socket.AF_UNIX) as a_socket:
+        a_socket.bind("socket")
+    arguments = ("run", "--budget", 5, "--report-file", path, "--", "touch", "ran")
+    with Path(os.devnull).open("rb") as for_reading:
+        done = creditguard(*arguments, stdin=for_reading, start_new_session=True)
+    assert (done.code, done.events) == (78, [])
+    (message,) = done.messages
+    assert "--report-file" in message
+    assert reason in message
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["file", "socket"]
+
+
+def test_a_report_file_in_a_folder_that_is_gone_is_told_before_the_job(gateway, creditguard, tmp_path):
+    (tmp_path / "gone").mkdir()
+    script = 'rmdir "$PWD"; "$@"'
+    me = (sys.executable, "-m", "creditguard", "run", "--budget", "5", "--report-file", "x", "--", "touch", "../ran")
+    done = subprocess.run(["sh", "-c", script, "sh", *me], cwd=tmp_path / "gone", capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (78, "creditguard: --report-file: x: No such file or directory\n")
+
+
+def test_empty_arguments_of_a_command_are_its_own(gateway, creditguard):
+    for dashes in ((), ("--",)):
+        assert creditguard("run", "--budget", 5, *dashes, "printf", "<%s>", "", "x").stdout == "<><x>"
 
 
 def test_a_bug_is_70_and_one_line(gateway, creditguard, tmp_path):

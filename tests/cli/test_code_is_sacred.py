@@ -360,3 +360,38 @@ def test_killed_by_sigkill_it_leaves_no_record_file(gateway, tmp_path):
     process.kill()
     process.communicate(timeout=20)  # until CMD, too, is gone
     assert list(folder.iterdir()) == []
+
+
+AT_AN_INSTANT = """
+import os, sys
+from creditguard.cli import main
+from creditguard.cli.records import RecordFile
+
+instant, number = os.environ["INSTANT"], int(os.environ["SIGNAL"])
+original = getattr(RecordFile, instant)
+def struck(*arguments, **options):
+    if instant == "finish":
+        os.kill(os.getpid(), number)
+    original(*arguments, **options)
+    os.kill(os.getpid(), number)
+setattr(RecordFile, instant, struck)
+sys.exit(main())
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize("instant", ["make", "finish"])
+def test_struck_when_the_record_file_has_just_been_made_or_is_about_to_go_it_leaves_none(
+    gateway, tmp_path, instant, number
+):
+    all_gone, theirs = os.pipe()
+    subprocess.run(
+        [sys.executable, "-c", AT_AN_INSTANT, "run", "-q", "--budget", "5", "--", "true"],
+        env={**os.environ, "TMPDIR": str(tmp_path), "INSTANT": instant, "SIGNAL": str(int(number))},
+        pass_fds=[theirs],
+        check=False,
+    )
+    os.close(theirs)
+    with os.fdopen(all_gone) as pipe:
+        assert pipe.read() == ""  # once the guardian, too, is gone
+    assert list(tmp_path.glob("*.record")) == []

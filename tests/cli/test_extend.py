@@ -37,7 +37,8 @@ def test_what_does_not_fit_changes_nothing(gateway, creditguard):
     code, listed = done.stdout.splitlines()
     assert code == "75"
     assert [hold["credits"] for hold in json.loads(listed)] == [50]
-    assert any("needs 100 credits, 70 are free" in message for message in done.messages)
+    refusal = "needs 100 credits, 70 are free (120 on the account, 50 held, this run's own included)"
+    assert done.messages == [f"creditguard: extend: {refusal}"]
 
 
 @pytest.mark.parametrize("nonsense", ["-1", "many", "nan"])

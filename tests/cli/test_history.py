@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import json
+from argparse import Namespace
 from datetime import datetime, timedelta
 
 import pytest
 from past_runs import on_a_terminal, refusal, report, without_colour
 
 from creditguard import guard
+from creditguard.cli.table import answer_records
 from creditguard.rules.report import Report
 
 
@@ -104,6 +106,24 @@ def test_csv_has_all_that_was_reported(past, creditguard):
     )
     assert json.loads(row["labels"]) == {"team": "data"}
     assert "\x1b" not in table
+
+
+def test_all_of_a_long_history_comes_as_csv_oldest_first_and_is_never_held_as_a_whole(past, creditguard, capsys):
+    past.file(*(report(f"job-{at}", at) for at in range(25)))
+    table = creditguard("history", "--since", "1h", "--csv").stdout
+    assert [row["job"] for row in csv.DictReader(io.StringIO(table))] == [f"job-{at}" for at in range(25)]
+    answered: list[str] = []
+
+    def records():
+        for at in range(8_000):
+            if at % 2_000 == 1_999:
+                answered.append(capsys.readouterr().out)
+            yield {"run_id": at, "job": "x" * 90}
+
+    answer_records(Namespace(json=False), ("run_id", "job"), records())
+    assert all(answered)
+    table = "".join([*answered, capsys.readouterr().out])
+    assert [row["run_id"] for row in csv.DictReader(io.StringIO(table))] == [str(at) for at in range(8_000)]
 
 
 def test_an_empty_period_says_so(past, creditguard):

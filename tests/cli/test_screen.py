@@ -233,6 +233,35 @@ def test_messages_too_begin_on_a_line_of_their_own(window, tmp_path):
     assert "not an amount of credits: nonsense" in "\n".join(terminal.lines[at + 1 :])
 
 
+@pytest.mark.parametrize(
+    "command", [("run", "--", "true"), ("check",), ("wait", "--timeout", "0")], ids=lambda words: words[0]
+)
+@pytest.mark.parametrize("log_format", [None, "json", "none"])
+def test_a_refusal_is_read_once(window, command, log_format):
+    name, *rest = command
+    terminal = window(
+        "",
+        session=[*CREDITGUARD, name, "--budget", "500", *rest],
+        columns=300,
+        **({"CREDITGUARD_LOG_FORMAT": log_format} if log_format else {}),
+    )
+    assert terminal.code() == 75
+    said = [line for line in terminal.lines if "needs 500 credits, 120 are free" in line]
+    assert len(said) == 1, terminal.lines
+    assert said[0].startswith("creditguard: ") == (log_format is not None)
+
+
+@pytest.mark.parametrize(
+    "command", [("run", "--", "true"), ("check",), ("wait", "--timeout", "0")], ids=lambda words: words[0]
+)
+def test_that_nothing_could_be_read_is_read_once(window, gateway, command):
+    gateway.fault(status=401)
+    name, *rest = command
+    terminal = window("", session=[*CREDITGUARD, name, "--budget", "5", *rest], columns=300)
+    assert terminal.code() == 77
+    assert len([line for line in terminal.lines if "refused the key" in line]) == 1, terminal.lines
+
+
 def test_names_that_are_wide_or_evil(window):
     terminal = window("echo hello; sleep 1", name="早い仕事" * 10, columns=40)
     terminal.shows("0 of 80 spent, 120 left")

@@ -28,6 +28,7 @@ EXAMPLES = [
     errors.LedgerError("broken"),
     errors.LedgerUnavailable("no such file", "sqlite"),
     errors.LeaseLost("lapsed", "sqlite", "r1"),
+    errors.InsufficientCredits(Decimal(80), Decimal(40), Decimal(40), balance=Decimal(90), held=Decimal(50)),
     errors.InsufficientCredits(Decimal(80), Decimal(40), Decimal(40), usually="usually 60-75, at most 79 in 12 runs"),
 ]  # fmt: skip
 
@@ -58,6 +59,7 @@ def test_a_refusal_says_what_was_needed_and_what_was_there():
     assert str(EXAMPLES[3]) == "needs 80 credits, 40 are free"
     bare = errors.InsufficientCredits(Decimal(80), Decimal(40), Decimal(40), balance=Decimal(40))
     assert str(bare) == "needs 80 credits, 40 are free (40 on the account)"
+    assert str(EXAMPLES[-2]) == "needs 80 credits, 40 are free (90 on the account, 50 held, this run's own included)"
     assert str(EXAMPLES[-1]) == "needs 80 credits, 40 are free (usually 60-75, at most 79 in 12 runs)"
     assert str(EXAMPLES[8]) == "no answer (request req_1)"
     assert str(EXAMPLES[4]) == "nightly: spent 90 credits of a budget of 80"

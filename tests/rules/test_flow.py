@@ -619,6 +619,7 @@ def test_an_extension_that_does_not_fit_changes_nothing():
     assert walk.kinds == ["Read", "Extend", "Sweep", "Read", "Extend"]
     assert isinstance(walk.error, InsufficientCredits)
     assert (walk.error.needs, walk.error.has) == (50, 40)
+    assert (walk.error.held_by_others, walk.error.held) == (None, 80)
 
 
 def test_a_run_that_starts_although_short_is_extended_although_short():

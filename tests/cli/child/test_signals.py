@@ -336,6 +336,19 @@ def test_killed_while_its_command_is_stopped_and_the_guardian_too(
     assert witness.all_gone()
 
 
+def test_killed_while_what_outlasts_the_command_has_its_time(
+    wrap: Wrap, witness: Any, state: Callable[[int], str], eventually: Callable[..., None]
+) -> None:
+    job = f"({STUBBORN_FAMILY}) & trap 'exit 0' TERM; echo $$; while :; do sleep 0.05; done"
+    wrapper = wrap("sh", "-c", job, kill_after=300, pass_fds=[witness.fd])
+    command = next(int(line) for line in (wrapper.line(), wrapper.line()) if line != b"grandchild")
+    wrapper.terminate()
+    eventually(lambda: not state(command), "reaped")
+    wrapper.kill()
+    assert wrapper.code() == -9
+    assert witness.all_gone()
+
+
 def test_a_bug_of_ours_leaves_nothing_running_either(wrap: Wrap, witness: Any, program: Program) -> None:
     buggy = program(inside="child._pause = lambda: os.read(int(os.environ['BUG']), 1) and 1 / 0")
     theirs, ours = os.pipe()
