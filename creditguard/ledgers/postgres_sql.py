@@ -336,7 +336,7 @@ _FUNCTIONS = """
     END $$;
 
     -- Free the holds of the dead, and of those whose lease has ended: one that has been renewed since it was looked at is let
-    -- off. Their reports come later in the same transaction.
+    -- off. Their reports come later in the same transaction, which ends by itself if whoever makes them is stopped meanwhile.
     CREATE FUNCTION creditguard.free(
         p_account text, p_dead text[], p_over text[], p_clock text, p_ticks double precision, p_wall double precision,
         p_wait text
@@ -348,7 +348,7 @@ _FUNCTIONS = """
         steady timestamptz;
         doomed text[];
     BEGIN
-        PERFORM set_config('lock_timeout', p_wait, true);
+        PERFORM set_config('lock_timeout', p_wait, true), set_config('idle_in_transaction_session_timeout', p_wait, true);
         PERFORM creditguard.lock_account(p_account);
         steady := creditguard.steady(p_clock, p_ticks, p_wall);
         PERFORM 1 FROM creditguard.owners o WHERE o.id = ANY (p_dead || p_over) ORDER BY o.id FOR UPDATE;
@@ -519,7 +519,9 @@ SET_LEVEL = """
     ON CONFLICT (key) DO UPDATE SET value = excluded.value"""
 HAS_SCHEMA = "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = 'creditguard'"
 HAS_META = "SELECT 1 FROM pg_catalog.pg_tables WHERE schemaname = 'creditguard' AND tablename = 'meta'"
-LOCK_SCHEMA = "SELECT pg_advisory_xact_lock(7165064744911531332)"  # b"creditgd", until the transaction ends
+# b"creditgd", until the transaction ends: which it does by itself if this process is stopped in the middle of it.
+LOCK_SCHEMA = """
+    SELECT set_config('idle_in_transaction_session_timeout', %(wait)s, true), pg_advisory_xact_lock(7165064744911531332)"""
 
 # Each statement of a function must see what was committed while it waited for a lock, whatever the role's default is.
 READ_COMMITTED = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"

@@ -215,6 +215,54 @@ def test_a_renewal_that_is_under_way_is_waited_for_and_spares_the_hold(url: str)
         assert len(ledger.holds()) == 1
 
 
+@contextmanager
+def stopped(monkeypatch: pytest.MonkeyPatch, before: str) -> Iterator[threading.Event]:
+    """Whoever comes first to these statements is stopped before them, as by SIGSTOP or a cut cable, until the end of this."""
+    ask, there, go_on = postgres._Connection.ask, threading.Event(), threading.Event()
+
+    def stopping(connection: Any, statements: str, *values: Any) -> Any:
+        if statements == before and not there.is_set():
+            there.set()
+            assert go_on.wait(60)
+        return ask(connection, statements, *values)
+
+    monkeypatch.setattr(postgres._Connection, "ask", stopping)
+    try:
+        yield there
+    finally:
+        go_on.set()
+
+
+def test_who_is_stopped_in_the_middle_of_a_sweep_keeps_no_account(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the reports of what it freed: that is the one verb of two messages."""
+    others = new_owner()
+    with (
+        ledger_at(url, wait=0.3) as ledger,
+        ledger_at(url, wait=0.3, is_dead=lambda owner: owner == OWNER) as sweeper,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        ledger.reserve(hold("dead"), OWNER, available=None, mark=None)
+        with stopped(monkeypatch, postgres_sql.FILE_ABANDONED) as there:
+            sweeping = pool.submit(sweeper.sweep, "a")
+            assert there.wait(20)
+            until_done(lambda: ledger.reserve(hold("other"), others, available=None, mark=None))
+            assert len(ledger.holds()) == 2, "nothing was freed"
+        assert [live.hold.id for live in sweeping.result(20)] == ["dead"], "it does it once more"
+        assert [report["run_id"] for report in ledger.history()] == ["dead"]
+        assert ledger.mark("a") == Mark(160, 80, 2, 1)
+
+
+def test_who_is_stopped_while_it_makes_the_schema_stops_nobody_else(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ledger_at(url, wait=0.3) as ledger, ledger_at(url, wait=0.3) as maker, ThreadPoolExecutor(1) as pool:
+        with stopped(monkeypatch, postgres_sql.SET_LEVEL) as there:
+            making = pool.submit(maker.init)
+            assert there.wait(20)
+            until_done(ledger.init)
+        with pytest.raises(LedgerUnavailable, match="idle-in-transaction"):
+            making.result(20)
+        maker.init()
+
+
 def test_a_run_that_is_settled_while_its_duplicate_waits_is_not_revived(url: str) -> None:
     """What was committed while a statement waited for the account's lock is seen after it."""
     with (
