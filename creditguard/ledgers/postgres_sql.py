@@ -378,12 +378,12 @@ _FUNCTIONS = """
         DELETE FROM creditguard.tombstones WHERE run_id IN (
             SELECT s.run_id FROM creditguard.tombstones s WHERE s.released_at < t - interval '1 hour'
             LIMIT 200 FOR UPDATE SKIP LOCKED);
+        DELETE FROM creditguard.clocks c WHERE c.seen < t - interval '30 days';
         -- Whoever reserves for an owner takes its lease first, so no hold can come to an owner that passes this test.
         DELETE FROM creditguard.owners WHERE id IN (
             SELECT o.id FROM creditguard.owners o
             WHERE o.lease_ends <= t AND NOT EXISTS (SELECT 1 FROM creditguard.holds h WHERE h.owner = o.id)
             LIMIT 100 FOR UPDATE SKIP LOCKED);
-        DELETE FROM creditguard.clocks c WHERE c.seen < t - interval '30 days';
     END $$;
 
     CREATE FUNCTION creditguard.recent(p_account text, p_max_age double precision, OUT reading text, OUT claimed boolean)
