@@ -373,7 +373,7 @@ class PostgresLedger:
     def _migrate(self, connection: _Connection) -> None:
         with connection.transaction():
             connection.ask(sql.READ_COMMITTED)  # to see what was made while waiting for the lock
-            connection.ask(sql.LOCK_SCHEMA)
+            connection.ask(sql.LOCK_SCHEMA, {"wait": self._lock_timeout})
             # IF NOT EXISTS would ask for the right to create schemas even where there is nothing to create.
             if not connection.ask(sql.HAS_SCHEMA):
                 connection.ask(sql.CREATE_SCHEMA)
@@ -490,7 +490,8 @@ def _is_worth_a_new_connection(error: psycopg.Error) -> bool:
     """Whether the connection is gone, or leads to a server that no longer writes, rather than that the statement failed."""
     if isinstance(error, _TOOK_TIME):
         return False
-    return isinstance(error, (psycopg.OperationalError, psycopg.InterfaceError, errors.ReadOnlySqlTransaction))
+    gone = psycopg.OperationalError, psycopg.InterfaceError, errors.IdleInTransactionSessionTimeout
+    return isinstance(error, (*gone, errors.ReadOnlySqlTransaction))
 
 
 def _one_line(error: psycopg.Error) -> str:

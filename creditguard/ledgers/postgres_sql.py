@@ -336,7 +336,7 @@ _FUNCTIONS = """
     END $$;
 
     -- Free the holds of the dead, and of those whose lease has ended: one that has been renewed since it was looked at is let
-    -- off. Their reports come later in the same transaction.
+    -- off. Their reports come later in the same transaction, which ends by itself if whoever makes them is stopped meanwhile.
     CREATE FUNCTION creditguard.free(
         p_account text, p_dead text[], p_over text[], p_clock text, p_ticks double precision, p_wall double precision,
         p_wait text
@@ -348,7 +348,7 @@ _FUNCTIONS = """
         steady timestamptz;
         doomed text[];
     BEGIN
-        PERFORM set_config('lock_timeout', p_wait, true);
+        PERFORM set_config('lock_timeout', p_wait, true), set_config('idle_in_transaction_session_timeout', p_wait, true);
         PERFORM creditguard.lock_account(p_account);
         steady := creditguard.steady(p_clock, p_ticks, p_wall);
         PERFORM 1 FROM creditguard.owners o WHERE o.id = ANY (p_dead || p_over) ORDER BY o.id FOR UPDATE;
@@ -378,12 +378,12 @@ _FUNCTIONS = """
         DELETE FROM creditguard.tombstones WHERE run_id IN (
             SELECT s.run_id FROM creditguard.tombstones s WHERE s.released_at < t - interval '1 hour'
             LIMIT 200 FOR UPDATE SKIP LOCKED);
+        DELETE FROM creditguard.clocks c WHERE c.seen < t - interval '30 days';
         -- Whoever reserves for an owner takes its lease first, so no hold can come to an owner that passes this test.
         DELETE FROM creditguard.owners WHERE id IN (
             SELECT o.id FROM creditguard.owners o
             WHERE o.lease_ends <= t AND NOT EXISTS (SELECT 1 FROM creditguard.holds h WHERE h.owner = o.id)
             LIMIT 100 FOR UPDATE SKIP LOCKED);
-        DELETE FROM creditguard.clocks c WHERE c.seen < t - interval '30 days';
     END $$;
 
     CREATE FUNCTION creditguard.recent(p_account text, p_max_age double precision, OUT reading text, OUT claimed boolean)
@@ -519,7 +519,9 @@ SET_LEVEL = """
     ON CONFLICT (key) DO UPDATE SET value = excluded.value"""
 HAS_SCHEMA = "SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = 'creditguard'"
 HAS_META = "SELECT 1 FROM pg_catalog.pg_tables WHERE schemaname = 'creditguard' AND tablename = 'meta'"
-LOCK_SCHEMA = "SELECT pg_advisory_xact_lock(7165064744911531332)"  # b"creditgd", until the transaction ends
+# b"creditgd", until the transaction ends: which it does by itself if this process is stopped in the middle of it.
+LOCK_SCHEMA = """
+    SELECT set_config('idle_in_transaction_session_timeout', %(wait)s, true), pg_advisory_xact_lock(7165064744911531332)"""
 
 # Each statement of a function must see what was committed while it waited for a lock, whatever the role's default is.
 READ_COMMITTED = "SET TRANSACTION ISOLATION LEVEL READ COMMITTED"

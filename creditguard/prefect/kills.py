@@ -70,12 +70,14 @@ def _is_the_end(error: BaseException | None) -> bool:
         return True
     if not isinstance(error, asyncio.CancelledError):
         return False
-    # In an asynchronous flow the signal is raised by the event loop, as a rule, and the flow only sees that all tasks are cancelled
-    # (of which Python 3.10 does not tell).
-    try:
-        return all(getattr(task, "cancelling", lambda: 1)() for task in asyncio.all_tasks())
-    except RuntimeError:
-        return False  # no loop runs here
+    # In an asynchronous flow the event loop raises the signal, as a rule, and asyncio cancels all tasks while it is on its way: there
+    # the cancellation has it as its context, and that of a time limit has not.
+    chain: list[BaseException] = []
+    link: BaseException | None = error
+    while link is not None and link not in chain:
+        chain.append(link)
+        link = link.__context__
+    return any(isinstance(each, TerminationSignal) for each in chain)
 
 
 def _settle_after(delay: float) -> threading.Thread:

@@ -44,11 +44,11 @@ def working_directory() -> str | None:
     try:
         return os.getcwd()
     except OSError as error:
-        _only_the_systems(error)
+        only_the_systems(error)
         return None
 
 
-def _only_the_systems(error: OSError) -> None:
+def only_the_systems(error: OSError) -> None:
     """Raise what the system has not said: a TimeoutError that a signal handler of the host's has raised just here."""
     if error.errno is None:
         raise error
@@ -80,7 +80,7 @@ def user_file() -> str | None:
 
 
 def _nearest(directory: str, looked_at: list[str]) -> list[File]:
-    working, home = directory, os.path.realpath(os.path.expanduser("~"))
+    working, home = directory, identity(os.path.expanduser("~"))
     while True:
         for name, is_ours in (("creditguard.toml", identity), ("pyproject.toml", _has_our_table)):
             path = os.path.join(directory, name)
@@ -89,7 +89,7 @@ def _nearest(directory: str, looked_at: list[str]) -> list[File]:
                 return [File(path, name if directory == working else printable(path), trusted=False)]
         parent = os.path.dirname(directory)
         is_top = any(identity(os.path.join(directory, top)) for top in (".git", ".hg"))
-        if is_top or directory in {home, parent} or _anybody_may_write(parent):
+        if is_top or directory == parent or identity(directory) == home or _anybody_may_write(parent):
             return []
         directory = parent
 
@@ -98,7 +98,7 @@ def _anybody_may_write(directory: str) -> bool:
     try:
         return bool(os.stat(directory).st_mode & stat.S_IWOTH)
     except OSError as error:
-        _only_the_systems(error)
+        only_the_systems(error)
         return True  # not to be looked into at all
 
 
@@ -106,7 +106,7 @@ def _has_our_table(project: str) -> bool:
     try:
         return _HEADER in contents(project, LARGEST)
     except OSError as error:
-        _only_the_systems(error)
+        only_the_systems(error)
         return False  # none, or somebody else's business
 
 
@@ -115,7 +115,7 @@ def identity(path: str) -> tuple[int, ...] | None:
     try:
         status = os.stat(path)
     except OSError as error:
-        _only_the_systems(error)
+        only_the_systems(error)
         return None
     except ValueError:  # a NUL in the path
         return None
@@ -145,6 +145,7 @@ def _parsed(path: str) -> dict[str, object] | str:
     try:
         return tomllib.loads(contents(path, LARGEST).decode())
     except OSError as error:
+        only_the_systems(error)
         return str(error.strerror)
     except UnicodeDecodeError as error:
         return f"it is not UTF-8 text ({error.reason} at byte {error.start})"

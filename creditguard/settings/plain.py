@@ -10,7 +10,7 @@ from creditguard.errors import ConfigurationError
 from creditguard.rules.arguments import parse_name, parse_text
 from creditguard.rules.secret import SecretText
 from creditguard.rules.text import printable
-from creditguard.settings.files import contents
+from creditguard.settings.files import contents, only_the_systems
 from creditguard.sources.apimall_checks import check_base_url, check_key
 
 LARGEST_KEY_FILE = 1 << 16
@@ -32,6 +32,7 @@ def parse_key_file(value: object, name: str) -> SecretText:
     except UnicodeDecodeError:
         raise ConfigurationError(f"{name}: {shown} does not hold a key as text", name) from None
     except OSError as error:
+        only_the_systems(error)
         raise ConfigurationError(f"{name}: {shown} cannot be read: {error.strerror}", name) from None
     if not text:
         raise ConfigurationError(f"{name}: {shown} is empty, it should hold the API key", name)

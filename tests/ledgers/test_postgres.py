@@ -11,11 +11,11 @@ import subprocess
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import psycopg
 import pytest
@@ -29,6 +29,8 @@ from creditguard.process.identity import Clock, this_process
 from creditguard.rules.values import Hold, Mark
 
 OWNER = new_owner()
+
+T = TypeVar("T")
 
 
 def hold(run: str = "one", amount: int = 80) -> Hold:
@@ -215,6 +217,54 @@ def test_a_renewal_that_is_under_way_is_waited_for_and_spares_the_hold(url: str)
         assert len(ledger.holds()) == 1
 
 
+@contextmanager
+def stopped(monkeypatch: pytest.MonkeyPatch, before: str) -> Iterator[threading.Event]:
+    """Whoever comes first to these statements is stopped before them, as by SIGSTOP or a cut cable, until the end of this."""
+    ask, there, go_on = postgres._Connection.ask, threading.Event(), threading.Event()
+
+    def stopping(connection: Any, statements: str, *values: Any) -> Any:
+        if statements == before and not there.is_set():
+            there.set()
+            assert go_on.wait(60)
+        return ask(connection, statements, *values)
+
+    monkeypatch.setattr(postgres._Connection, "ask", stopping)
+    try:
+        yield there
+    finally:
+        go_on.set()
+
+
+def test_who_is_stopped_in_the_middle_of_a_sweep_keeps_no_account(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Before the reports of what it freed: that is the one verb of two messages."""
+    others = new_owner()
+    with (
+        ledger_at(url, wait=0.3) as ledger,
+        ledger_at(url, wait=0.3, is_dead=lambda owner: owner == OWNER) as sweeper,
+        ThreadPoolExecutor(1) as pool,
+    ):
+        ledger.reserve(hold("dead"), OWNER, available=None, mark=None)
+        with stopped(monkeypatch, postgres_sql.FILE_ABANDONED) as there:
+            sweeping = pool.submit(sweeper.sweep, "a")
+            assert there.wait(20)
+            until_done(lambda: ledger.reserve(hold("other"), others, available=None, mark=None))
+            assert len(ledger.holds()) == 2, "nothing was freed"
+        assert [live.hold.id for live in sweeping.result(20)] == ["dead"], "it does it once more"
+        assert [report["run_id"] for report in ledger.history()] == ["dead"]
+        assert ledger.mark("a") == Mark(160, 80, 2, 1)
+
+
+def test_who_is_stopped_while_it_makes_the_schema_stops_nobody_else(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with ledger_at(url, wait=0.3) as ledger, ledger_at(url, wait=0.3) as maker, ThreadPoolExecutor(1) as pool:
+        with stopped(monkeypatch, postgres_sql.SET_LEVEL) as there:
+            making = pool.submit(maker.init)
+            assert there.wait(20)
+            until_done(ledger.init)
+        with pytest.raises(LedgerUnavailable, match="idle-in-transaction"):
+            making.result(20)
+        maker.init()
+
+
 def test_a_run_that_is_settled_while_its_duplicate_waits_is_not_revived(url: str) -> None:
     """What was committed while a statement waited for the account's lock is seen after it."""
     with (
@@ -367,24 +417,64 @@ def test_many_may_create_the_schema_at_once(url: str) -> None:
     assert in_balance(url)
 
 
-def test_an_account_that_another_makes_at_the_same_moment_admits(url: str, server: Server) -> None:
-    """Another process makes the account right after the statement that admits has looked, and found none."""
-    with ledger_at(url) as ledger, psycopg.connect(url, autocommit=True) as other:
-        ledger.init()
-        other.execute("""
-            CREATE FUNCTION creditguard.pause() RETURNS trigger LANGUAGE plpgsql AS $$
-            BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN NULL; END $$;
-            CREATE TRIGGER pause BEFORE UPDATE ON creditguard.accounts EXECUTE FUNCTION creditguard.pause()""")
+@contextmanager
+def paused(url: str, when: str, work: Callable[[], T]) -> Iterator[tuple[psycopg.Connection[Any], Future[T]]]:
+    """A connection, and the work, which waits in the server at `when` (a trigger's event) until the connection lets it go on."""
+    with psycopg.connect(url, autocommit=True) as other, ThreadPoolExecutor(1) as thread:
+        other.execute(
+            f"""CREATE FUNCTION creditguard.pause() RETURNS trigger LANGUAGE plpgsql AS $$
+            BEGIN PERFORM pg_advisory_xact_lock_shared(1); RETURN NEW; END $$;
+            CREATE TRIGGER pause BEFORE {when} EXECUTE FUNCTION creditguard.pause()""".encode()
+        )
         other.execute("SELECT pg_advisory_lock(1)")
-        with ThreadPoolExecutor(1) as thread:
-            grant = thread.submit(ledger.reserve, hold(), OWNER, available=100, mark=Mark())
-            waits = "SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND wait_event = 'advisory'"
-            while not server.execute(waits):
-                time.sleep(0.01)
+        working = thread.submit(work)
+        wait_for_lock(other, "advisory")
+        yield other, working
+
+
+def wait_for_lock(other: psycopg.Connection[Any], kind: str) -> None:
+    """Until some session waits for a lock of the kind."""
+    deadline = time.monotonic() + 20
+    while not other.execute("SELECT 1 FROM pg_stat_activity WHERE wait_event = %s", (kind,)).fetchone():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def test_an_account_that_another_makes_at_the_same_moment_admits(url: str) -> None:
+    """Another process makes the account right after the statement that admits has looked, and found none."""
+    with ledger_at(url) as ledger:
+        ledger.init()
+
+        def reserve() -> bool:
+            return ledger.reserve(hold(), OWNER, available=100, mark=Mark()).admitted
+
+        with paused(url, "UPDATE ON creditguard.accounts", reserve) as (other, admitted):
             other.execute("INSERT INTO creditguard.accounts (account) VALUES ('a')")
             other.execute("SELECT pg_advisory_unlock(1)")
-            assert grant.result(10).admitted
+            assert admitted.result(10)
     assert in_balance(url)
+
+
+def test_pruning_does_not_get_in_the_way_of_an_owner_that_comes_back(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A machine that slept for a month. It has its clock's row, and wants its process's, when both are to be pruned."""
+    monkeypatch.setattr(postgres, "_TRIES", 1)  # not by trying again after a deadlock
+    with ledger_at(url) as ledger, ledger_at(url) as pruning, ThreadPoolExecutor(1) as pool:
+        ledger.reserve(hold("before"), OWNER, available=None, mark=None)
+        ledger.release("before")
+        pruning.init()
+
+        def reserve() -> bool:
+            return ledger.reserve(hold(), OWNER, available=None, mark=None).admitted
+
+        with psycopg.connect(url) as month:
+            month.execute("UPDATE creditguard.owners SET lease_ends = now() - interval '31 days'")
+            month.execute("UPDATE creditguard.clocks SET seen = now() - interval '31 days'")
+        with paused(url, "INSERT ON creditguard.owners FOR EACH ROW", reserve) as (other, admitted):
+            pruned = pool.submit(pruning._tell, postgres._TIDY, {"keep": 1.0})
+            wait_for_lock(other, "transactionid")
+            other.execute("SELECT pg_advisory_unlock(1)")
+            assert admitted.result(10)
+            pruned.result(10)
 
 
 def test_versions_of_the_schema(url: str, server: Server, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -16,6 +18,7 @@ import prefect
 import pytest
 
 from creditguard import guard
+from creditguard.prefect import kills
 from creditguard.sandbox import Gateway
 
 _SCRIPT = Path(__file__).with_name("killed.py")
@@ -193,3 +196,23 @@ def test_the_hold_of_a_killed_flow_is_free_for_the_next(gateway, ledger, start):
     with guard("next", budget=100) as run:
         assert run.held_by_others == 0
     assert list(ledger.holds()) == []
+
+
+def test_a_flow_that_is_cancelled_ends_no_run_beside_it(gateway, monkeypatch):
+    """A time limit cancels all tasks that there are, as a signal does, but the process lives on."""
+    monkeypatch.setattr(kills, "MOMENT", 0.0)
+
+    @prefect.flow
+    async def cancelled() -> None:
+        async with guard("cancelled", budget=5):
+            asyncio.current_task().cancel()
+            await asyncio.sleep(60)
+
+    with guard("beside", budget=5) as run:
+        with pytest.raises(asyncio.CancelledError):
+            asyncio.run(cancelled())
+        for thread in threading.enumerate():
+            if thread.name == "creditguard-kill":
+                thread.join()
+        run.check()
+    assert run.report.outcome == "succeeded"
