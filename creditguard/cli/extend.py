@@ -9,9 +9,10 @@ from creditguard.cli import exits
 from creditguard.cli.output import answer
 from creditguard.cli.preflight import Events
 from creditguard.cli.record import append
+from creditguard.cli.records import VARIABLE, extended_so_far
 from creditguard.errors import ConfigurationError
 from creditguard.guarding.guard import extend_run
-from creditguard.rules.amounts import to_credits
+from creditguard.rules.amounts import EXACT, to_credits
 
 RUN_ID = "CREDITGUARD_RUN_ID"
 BUDGET = "CREDITGUARD_BUDGET"
@@ -24,7 +25,8 @@ def run(options: argparse.Namespace) -> int:
     if not run_id or not budget:
         raise ConfigurationError(f"{RUN_ID} is not set: extend works inside of creditguard run -- CMD", RUN_ID)
     job = os.environ.get(JOB) or "extend"
-    extend_run(run_id, job, options.credits, to_credits(budget, BUDGET), sink=Events(options))
+    grown = EXACT.add(to_credits(budget, BUDGET), extended_so_far(os.environ.get(VARIABLE) or ""))
+    extend_run(run_id, job, options.credits, grown, sink=Events(options))
     append(f"extend {options.credits:f}")
     answer(f"{options.credits:f} more")
     return exits.OK

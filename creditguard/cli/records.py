@@ -30,6 +30,23 @@ _TROUBLES = 5
 """Messages about one file."""
 
 
+_FOR_READING = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC
+
+
+def extended_so_far(path: str) -> Decimal:
+    """By how much the budget of the run whose file this is has grown; as far as it can be read."""
+    total = ZERO
+    with suppress(OSError), os.fdopen(os.open(path, _FOR_READING), "rb") as file:
+        lines = file.read(_MOST).splitlines() if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else []
+        for line in lines:
+            if line.startswith(b"extend "):
+                with suppress(ConfigurationError):
+                    total = EXACT.add(
+                        total, to_credits(line[len("extend ") : _LONGEST].decode("utf-8", "replace"), VARIABLE)
+                    )
+    return total
+
+
 class RecordFile:
     """The file of one run. Read now and then while the command runs, and once more when it has ended."""
 
@@ -75,7 +92,7 @@ class RecordFile:
             pass  # a directory by now, or out of reach: the command's business
 
     def _read_on(self, run: Run, path: Path) -> None:
-        file = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC)
+        file = os.open(path, _FOR_READING)
         try:
             if not stat.S_ISREG(os.fstat(file).st_mode):
                 self._trouble("it is no longer a file")

@@ -32,6 +32,23 @@ def test_a_wrapped_command_asks_for_more(gateway, creditguard, tmp_path):
     assert (extended["job"], extended["budget"]) == ("grows", 80)
 
 
+def test_the_budget_grows_by_each(gateway, creditguard, tmp_path):
+    report = tmp_path / "report.json"
+    script = f"{ME} extend 30 && {ME} record 4 && {ME} extend 0.5 && {ME} extend 10"
+    done = creditguard("run", "--budget", 50, "--report-file", report, "--", "sh", "-c", script)
+    assert [event["budget"] for event in done.events if event["event"] == "creditguard.extended"] == [80, 80.5, 90.5]
+    assert json.loads(report.read_text())["budget"] == 90.5
+
+
+@pytest.mark.parametrize(
+    "harm", ["rm FILE; mkfifo FILE", "rm FILE; mkdir FILE", "echo extend lots >> FILE; echo extend -4 >> FILE"]
+)
+def test_whatever_has_become_of_the_record_file_it_is_not_waited_for(gateway, creditguard, harm):
+    script = f"{harm}; {ME} extend 30; rm -rf FILE".replace("FILE", '"$CREDITGUARD_RECORD_FILE"')
+    done = creditguard("run", "--budget", 50, "--", "sh", "-c", script)
+    assert [event["budget"] for event in done.events if event["event"] == "creditguard.extended"] == [80]
+
+
 def test_what_does_not_fit_changes_nothing(gateway, creditguard):
     script = f"{ME} extend 100; echo $?; {ME} holds --json"
     done = creditguard("run", "--budget", 50, "--name", "grows", "--", "sh", "-c", script)
