@@ -83,7 +83,7 @@ class CreditGuardOperator(DecoratedOperator, PythonOperator, CreditOperator):
         )
         self.on_short = on_short
         self._function = python_callable
-        self._killed = False
+        self.killed = False
         self._report: dict[str, Any] | None = None
 
     def execute(self, context: Any) -> Any:
@@ -135,7 +135,7 @@ class CreditGuardOperator(DecoratedOperator, PythonOperator, CreditOperator):
         """Settle: the exit reading, within two seconds, and the hold given back."""
         from creditguard.airflow.kills import settle_open_runs
 
-        self._killed = True
+        self.killed = True
         settle_open_runs()
         super().on_kill()
 
@@ -147,7 +147,7 @@ class CreditGuardOperator(DecoratedOperator, PythonOperator, CreditOperator):
 
     def _leave_report(self, guard: TaskGuard, context: Any) -> None:
         """Where people look: as an XCom, and with the events of the task's assets."""
-        if guard.run is None or self._killed or (guard.refused and self.on_short == "reschedule"):
+        if guard.run is None or self.killed or (guard.refused and self.on_short == "reschedule"):
             return  # Airflow takes no XComs of a task that it has ended
         try:
             report = self._report = guard.run.report.to_dict()

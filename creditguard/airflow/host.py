@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import logging
+import signal
 from typing import Any, cast
 
 from creditguard import settings
@@ -38,14 +39,17 @@ class TaskHost(Host):
     def __init__(self, ti: Any) -> None:
         self.job = f"{ti.dag_id}.{ti.task_id}"
         self.labels = {name: getattr(ti, name) for name in _LABELS}
+        self._task = getattr(ti, "task", None)
 
     def sink(self, sink: EventSink) -> EventSink:
         """The task's log, or what the caller named in its place."""
         return TaskSink() if type(sink) is HostSink else sink
 
-    def opening(self, run: Run) -> None:  # noqa: ARG002 - the host's signature
+    def opening(self, run: Run) -> None:
         mask_settings(settings.current())
-        kills.watch()
+        kills.watch(run)
+        if getattr(self._task, "killed", False):  # when there was no run yet that could be ended
+            raise SystemExit(128 + signal.SIGTERM)
 
     def refused(self, error: CreditGuardError) -> CreditGuardError:
         if isinstance(error, ConfigurationError):  # no event tells of it, and Airflow shows a traceback first
@@ -55,5 +59,5 @@ class TaskHost(Host):
     def exceeded(self, error: BudgetExceeded) -> BudgetExceeded:
         return cast("BudgetExceeded", final(error))
 
-    def ended(self, run: Run) -> None:  # noqa: ARG002
-        kills.forget()
+    def ended(self, run: Run) -> None:
+        kills.forget(run)

@@ -14,29 +14,41 @@ from __future__ import annotations
 import os
 import signal
 import threading
+import weakref
 from types import FrameType
 
 from creditguard.engine.engine import engine
+from creditguard.guarding.run import Run
 
 PATIENCE = 3.0
 """Seconds for the end of all open runs: the exit readings, the ledger and the log."""
 
 _chain: _Chain | None = None
+_opening: weakref.WeakSet[Run] = weakref.WeakSet()
+"""Runs of the main thread, of which the engine may not know yet."""
 
 
-def watch() -> None:
+def watch(run: Run) -> None:
     """From now on open runs are settled if the task is killed. Done in the main thread; in others this does nothing."""
     global _chain  # noqa: PLW0603 - a process has one handler for a signal
-    if threading.current_thread() is threading.main_thread() and not (_chain and _chain.stands()):
-        _chain = _Chain()
+    if threading.current_thread() is threading.main_thread():
+        _opening.add(run)
+        if not (_chain and _chain.stands()):
+            _chain = _Chain()
 
 
-def forget() -> None:
+def forget(run: Run) -> None:
     """A run is over. When it was the last, Airflow's own handler is put back."""
     global _chain  # noqa: PLW0603
-    if _chain and threading.current_thread() is threading.main_thread() and not engine().runs:
-        _chain.undo()
-        _chain = None
+    if threading.current_thread() is threading.main_thread():
+        _opening.discard(run)
+        if _chain and not _any_is_open():
+            _chain.undo()
+            _chain = None
+
+
+def _any_is_open() -> bool:
+    return bool(engine().runs) or any(not run._life.entering.delivered for run in _opening)
 
 
 def settle_open_runs() -> None:
@@ -64,7 +76,7 @@ class _Chain:
 
     def _on_sigterm(self, number: int, frame: FrameType | None) -> None:
         # A forked child of the job has no run of its own; and a run that was interrupted may have left this handler behind.
-        ours = os.getpid() == self._pid and bool(engine().runs)
+        ours = os.getpid() == self._pid and _any_is_open()
         try:
             if callable(self._before):
                 self._before(number, frame)

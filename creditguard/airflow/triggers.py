@@ -11,6 +11,7 @@ from airflow.triggers.base import BaseTrigger, TriggerEvent
 
 from creditguard.airflow.errors import final
 from creditguard.airflow.preflight import passes_by_itself, summary
+from creditguard.airflow.sdk import AirflowFailException
 from creditguard.errors import CreditGuardError
 
 if TYPE_CHECKING:
@@ -61,19 +62,18 @@ class CreditBalanceTrigger(BaseTrigger):
         sink = WaitingSink(asks_only=True)
         while True:
             await asyncio.sleep(self._poke_interval)
+            answer = None
             try:
                 question = guard(**self._question, on_short="abort", on_unreadable="abort", sink=sink)
                 admission = await question.aask()
-                refusal = admission.refusal
-            except CreditGuardError as error:  # a setting or a key that cannot be used
-                yield TriggerEvent({"status": "failed", "final": True, "reason": str(error)})
-                return
-            answer = summary(admission)
+                refusal, answer = admission.refusal, summary(admission)
+            except CreditGuardError as error:  # a setting or a key that cannot be used; or nothing could be asked
+                refusal = error
             if refusal is None:
                 yield TriggerEvent({"status": "enough", "answer": answer})
                 return
             if not passes_by_itself(refusal):
-                over = final(refusal) is not refusal
+                over = isinstance(final(refusal), AirflowFailException)
                 yield TriggerEvent({"status": "failed", "final": over, "reason": str(refusal), "answer": answer})
                 return
             if self._ends is not None and time.time() + self._poke_interval > self._ends:

@@ -270,8 +270,9 @@ class Run:
         except BaseException:
             life.leaving.wait(life.hurry())
             raise
-        if self._has_closed():
-            self._host.ended(self)
+        finally:
+            if self._has_closed():
+                self._host.ended(self)
 
     async def _aclose(self, outcome: Outcome) -> None:
         life = self._life
@@ -288,6 +289,8 @@ class Run:
         except BaseException:
             with shielded():
                 await life.leaving.await_(life.hurry())
+                if self._has_closed():
+                    await self._host.aended(self)
             raise
         if self._has_closed():
             with shielded():

@@ -5,14 +5,17 @@ A page begins with one sentence and five figures; all fields follow.
 
 from __future__ import annotations
 
+import _thread
+import asyncio
 import json
 import logging
 import re
-import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextvars import copy_context
 from decimal import Decimal
 from typing import Any
 
+from creditguard.engine.waiting import Ticket, shielded
 from creditguard.errors import CreditGuardError, InsufficientCredits, shortage
 from creditguard.rules import events
 from creditguard.rules.amounts import to_json
@@ -23,8 +26,9 @@ from creditguard.rules.values import Admission
 
 _log = logging.getLogger("creditguard")
 
-_PATIENCE = 10.0
-"""Seconds that a task spends on one artifact at most."""
+PATIENCE = 10.0
+"""Seconds for which a task waits for its artifact at most: Prefect's server may be slow, or gone."""
+_MOMENT = 1.0
 
 
 def report_page(report: Report, refusal: CreditGuardError | None) -> Any:
@@ -106,24 +110,45 @@ def _key(kind: str, job: str) -> str:
     return f"{kind}-{slug}".rstrip("-")
 
 
-def publish(artifact: Any) -> None:
-    """Create the artifact. What goes wrong is logged, and never reaches the job."""
+def in_a_thread(job: str, work: Callable[[], object]) -> Ticket[None]:
+    """Write an artifact of the job in a thread of its own: who waits for it does so for as long as they like, and the signal or the
+    cancellation that comes meanwhile is theirs alone. What goes wrong is logged, and never reaches the job."""
+    ticket: Ticket[None] = Ticket()
+
+    def do() -> None:
+        try:
+            work()
+        except Exception:
+            _log.warning("no artifact of %s", job, exc_info=True)
+        ticket.deliver(None)
+        ticket.finish()
+
     try:
-        # `_sync` also in an async flow: whoever writes `with` there, and not `async with`, has chosen to wait.
-        artifact.create(_sync=True)
-    except Exception:
-        _log.warning("no artifact %s", artifact.key, exc_info=True)
+        _thread.start_new_thread(copy_context().run, (do,))
+    except RuntimeError as error:  # the system has no thread to give
+        _log.warning("no artifact of %s: %s", job, error)
+        ticket.finish()
+    return ticket
 
 
-async def apublish(artifact: Any) -> None:
-    """As `publish`, without blocking the event loop; in a task that is being cancelled, too, but then not for ever."""
-    import anyio
-
+def wait(ticket: Ticket[None]) -> None:
+    """Wait until it is done, or `PATIENCE` is over; a caller that is interrupted waits for a moment more."""
     try:
-        with anyio.move_on_after(_PATIENCE, shield=True):
-            await artifact.acreate()
-    except Exception:
-        _log.warning("no artifact %s", artifact.key, exc_info=True)
+        ticket.wait(PATIENCE)
+    except BaseException:
+        ticket.wait(_MOMENT)
+        raise
+
+
+async def await_(ticket: Ticket[None]) -> None:
+    """As `wait`, without blocking the event loop; in a task that is being cancelled, too."""
+    try:
+        with shielded():
+            await ticket.await_(PATIENCE)
+    except asyncio.CancelledError:
+        with shielded():
+            await ticket.await_(_MOMENT)
+        raise
 
 
 class Bar:
@@ -133,26 +158,31 @@ class Bar:
         self._job = job
         self._budget = budget
         self._unit = unit
-        self._turn = threading.Lock()
+        self._turn = _thread.allocate_lock()
         self._id: Any = None
         self._shown: Spending | None = None
+        self._is_done = False
 
-    def show(self, spending: Spending) -> None:
-        """Bring the artifact up to date. What goes wrong is logged, and never reaches the job."""
+    def show(self, spending: Spending, *, last: bool = False) -> None:
+        """Bring the artifact up to date; nothing after the `last` time, nor while another thread is at it."""
         from prefect.artifacts import create_progress_artifact, update_progress_artifact
 
-        with self._turn:
+        if not self._turn.acquire(blocking=last):
+            return
+        try:
+            if self._is_done:
+                return
+            self._is_done = last
             if spending == self._shown:
                 return
             self._shown = spending
-            try:
-                if self._id:
-                    update_progress_artifact(self._id, **self._content(spending), _sync=True)
-                else:
-                    key = _key("credit-progress", self._job)
-                    self._id = create_progress_artifact(key=key, **self._content(spending), _sync=True)
-            except Exception:
-                _log.warning("no progress artifact for %s", self._job, exc_info=True)
+            if self._id:
+                update_progress_artifact(self._id, **self._content(spending), _sync=True)
+            else:
+                key = _key("credit-progress", self._job)
+                self._id = create_progress_artifact(key=key, **self._content(spending), _sync=True)
+        finally:
+            self._turn.release()
 
     def _content(self, spending: Spending) -> dict[str, Any]:
         share = 100 * float(spending.spent or 0) / float(self._budget) if self._budget else 0.0

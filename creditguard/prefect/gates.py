@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Any, Literal, TypeAlias
 
 from prefect import task
@@ -9,7 +10,7 @@ from prefect.cache_policies import NO_CACHE
 
 from creditguard.errors import ConfigurationError, InsufficientCredits
 from creditguard.guarding import guard as _guard
-from creditguard.prefect.artifacts import answer_page, apublish, publish
+from creditguard.prefect.artifacts import answer_page, await_, in_a_thread, wait
 from creditguard.prefect.blocks import ApiMallCredentials
 from creditguard.prefect.guards import guard
 from creditguard.prefect.host import here
@@ -46,7 +47,7 @@ def credit_gate(
     """
     admission = _question(name, budget, on_short, credentials, options).ask()
     if here():
-        publish(answer_page(admission))
+        wait(in_a_thread(name, partial(answer_page(admission).create, _sync=True)))
     return _answer(admission, on_short)
 
 
@@ -60,7 +61,7 @@ async def acredit_gate(
     """As `credit_gate`, without blocking the event loop."""
     admission = await _question(name, budget, on_short, credentials, options).aask()
     if here():
-        await apublish(answer_page(admission))
+        await await_(in_a_thread(name, partial(answer_page(admission).create, _sync=True)))
     return _answer(admission, on_short)
 
 

@@ -7,6 +7,7 @@ asks Prefect's server before the job starts, and Prefect is not loaded where it 
 
 from __future__ import annotations
 
+import _thread
 import os
 import sys
 import weakref
@@ -19,7 +20,7 @@ from creditguard.engine.engine import engine
 from creditguard.guarding.hosts import Host
 from creditguard.guarding.run import Run
 from creditguard.prefect import kills
-from creditguard.prefect.artifacts import Bar, apublish, publish, report_page
+from creditguard.prefect.artifacts import Bar, await_, in_a_thread, report_page, wait
 from creditguard.prefect.sinks import RunEvents, RunLog
 from creditguard.rules.events import Level
 from creditguard.rules.ports import EventSink
@@ -50,7 +51,8 @@ class PrefectHost(Host):
         self._log = get_run_logger()
         self._context = copy_context()
         self._bar: Bar | None = None
-        self._reports = [True]  # who pops it publishes the report
+        self._publishing = _thread.allocate_lock()
+        self._is_published = False
 
     def sink(self, sink: EventSink) -> EventSink:
         """Prefect's events, and the run's log; or, instead of the log, the sink that the caller named."""
@@ -73,39 +75,35 @@ class PrefectHost(Host):
         if run is None or run._life.over or (run._life.entering.delivered and not run._life.is_admitted):
             return None
         if run._life.is_admitted and self._bar:
-            self._context.copy().run(self._bar.show, run.spending)
+            self._context.copy().run(in_a_thread, run.job, partial(self._bar.show, run.spending))
         return run._life.interval
 
     def ended(self, run: Run) -> None:
         """Leave the report as an artifact, once."""
-        if self._take(run):
-            publish(report_page(run.report, run._life.admission.refusal))
-            if self._bar and run._life.is_admitted:
-                self._bar.show(_spent(run))
+        try:
+            wait(in_a_thread(run.job, partial(self._publish, run)))
+        finally:
+            kills.forget(run)
 
     async def aended(self, run: Run) -> None:
         """As `ended`, without blocking the event loop."""
-        if self._take(run):
-            await apublish(report_page(run.report, run._life.admission.refusal))
-            if self._bar and run._life.is_admitted:
-                import anyio
-
-                await anyio.to_thread.run_sync(self._bar.show, _spent(run))
+        try:
+            await await_(in_a_thread(run.job, partial(self._publish, run)))
+        finally:
+            kills.forget(run)
 
     def report(self, run: Run) -> None:
         """As `ended`, from any thread."""
-        self._context.copy().run(self.ended, run)
+        wait(self._context.copy().run(in_a_thread, run.job, partial(self._publish, run)))
 
-    def _take(self, run: Run) -> bool:
-        kills.forget(run)
-        try:
-            return self._reports.pop()
-        except IndexError:
-            return False
-
-
-def _spent(run: Run) -> Spending:
-    return Spending(run.report.credits_consumed, run.spending.basis)
+    def _publish(self, run: Run) -> None:
+        with self._publishing:  # who comes second waits for the first
+            if self._is_published:
+                return
+            self._is_published = True
+            report_page(run.report, run._life.admission.refusal).create(_sync=True)
+            if self._bar and run._life.is_admitted:
+                self._bar.show(Spending(run.report.credits_consumed, run.spending.basis), last=True)
 
 
 def _labels(the_flow_run: Any) -> dict[str, Label]:

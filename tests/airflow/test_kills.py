@@ -147,3 +147,62 @@ def test_a_forked_child_settles_nothing_of_its_parents(airflows_handler, holds) 
         assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
         assert len(holds()) == 1
     assert run.report.outcome == "succeeded"
+
+
+def test_a_kill_before_the_engine_knows_of_the_run_ends_the_job(airflows_handler, holds, monkeypatch) -> None:
+    from creditguard.airflow import guard
+    from creditguard.engine.lifecycle import Lifecycle
+
+    hand_over = Lifecycle.hand_over
+
+    def killed(self, *args, **options) -> float:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return hand_over(self, *args, **options)
+
+    monkeypatch.setattr(Lifecycle, "hand_over", killed)
+    with pytest.raises(SystemExit), guard("job", budget=3, conn_id="apimall_default"):
+        pytest.fail("it was killed before")
+    assert holds() == []
+
+
+def test_a_run_that_ends_leaves_the_handler_to_the_one_that_begins(airflows_handler, events, monkeypatch) -> None:
+    """Two tasks of an event loop: the engine knows of the one no more, and of the other not yet."""
+    from creditguard.airflow import guard
+    from creditguard.airflow.host import TaskHost
+
+    begun, ended = [], TaskHost.ended
+
+    def begins_meanwhile(self, run) -> None:
+        if not begun:
+            begun.append(guard("second", budget=3, conn_id="apimall_default")._run())
+            self.opening(begun[0])
+        ended(self, run)
+
+    monkeypatch.setattr(TaskHost, "ended", begins_meanwhile)
+    with guard("first", budget=3, conn_id="apimall_default"):
+        pass
+    with pytest.raises(SystemExit):
+        terminate()
+    begun[0]._host.ended(begun[0])
+
+
+def test_a_task_that_is_killed_before_its_guard_is_entered_does_not_start(airflows_handler, holds, monkeypatch) -> None:
+    """Airflow 3 calls `on_kill` and has the task go on: here while its connection is looked up."""
+    from creditguard.airflow import ApiMallHook
+    from creditguard.airflow.decorators import CreditGuardOperator
+
+    task = CreditGuardOperator(
+        task_id="enrich", python_callable=lambda: pytest.fail("was killed"), op_args=(), op_kwargs={}, budget=5
+    )
+    ti = SimpleNamespace(dag_id="dag", task_id="enrich", run_id="run", try_number=1, map_index=-1, task=task)
+    monkeypatch.setattr("creditguard.airflow.host.get_current_context", lambda: {"ti": ti})
+    get_conn = ApiMallHook.get_conn
+
+    def killed(self) -> object:
+        task.on_kill()
+        return get_conn(self)
+
+    monkeypatch.setattr(ApiMallHook, "get_conn", killed)
+    with pytest.raises(SystemExit):
+        task.execute({"ti": ti})
+    assert holds() == []

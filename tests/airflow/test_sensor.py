@@ -61,3 +61,20 @@ def test_the_trigger_carries_names_and_no_key(airflow, gateway) -> None:
         return await anext(CreditBalanceTrigger(**arguments).run())
 
     assert asyncio.run(first()).payload["answer"]["headroom"] == 100
+
+
+def test_a_triggerer_that_lacks_a_thread_fails_the_try_and_not_the_task(airflow, gateway, monkeypatch) -> None:
+    from creditguard.airflow import CreditBalanceTrigger
+    from creditguard.engine.service import Service
+
+    def none_left(_) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async def first():
+        trigger = CreditBalanceTrigger(name="a", budget="50", conn_id="apimall_default", poke_interval=0.0)
+        return await anext(trigger.run())
+
+    monkeypatch.setattr(Service, "start", none_left)
+    payload = asyncio.run(first()).payload
+    assert (payload["status"], payload["final"]) == ("failed", False)
+    assert "can't start new thread" in payload["reason"]
