@@ -465,7 +465,11 @@ class _Connection(psycopg.Connection[Row]):
 
     def wait(self, gen: PQGen[T], *args: Any, **kwargs: Any) -> T:
         """As psycopg's, which comes round every tenth of a second."""
-        return super().wait(_bounded(gen, clock_gettime(CLOCK_MONOTONIC) + self.patience), *args, **kwargs)
+        try:
+            return super().wait(_bounded(gen, clock_gettime(CLOCK_MONOTONIC) + self.patience), *args, **kwargs)
+        except _NoAnswer:
+            self.close()  # else psycopg would try to roll back, and log why it could not, with the server's name
+            raise
 
 
 def _finish(connection: psycopg.pq.abc.PGconn, opened_by: int) -> None:

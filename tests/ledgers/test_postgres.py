@@ -204,6 +204,19 @@ def test_a_server_that_hangs_is_not_waited_for_for_ever(url: str, monkeypatch: p
         assert ledger.mark("a") == Mark()
 
 
+def test_a_server_that_hangs_in_a_sweep_is_left_without_a_word(
+    url: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with ledger_at(url, wait=0.1, is_dead=lambda owner: owner == OWNER) as ledger:
+        ledger.reserve(hold(), OWNER, available=None, mark=None)
+        monkeypatch.setattr(postgres, "_FREE", "SELECT pg_sleep(20) WHERE %(account)s <> ''")
+        with pytest.raises(LedgerUnavailable, match="no answer from the server"):
+            ledger.sweep("a")
+        assert caplog.text == "", "psycopg's own log names the server and the role"
+        monkeypatch.undo()
+        assert len(ledger.sweep("a")) == 1
+
+
 def test_a_renewal_that_is_under_way_is_waited_for_and_spares_the_hold(url: str) -> None:
     with ledger_at(url, ttl=0.1) as ledger, psycopg.connect(url) as renewing, ThreadPoolExecutor(1) as pool:
         ledger.reserve(hold(), OWNER, available=None, mark=None)

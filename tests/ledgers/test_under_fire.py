@@ -6,10 +6,17 @@ import json
 import os
 import subprocess
 import sys
+import threading
+import time
+from itertools import count
 from typing import Any
 
+import psycopg
 import pytest
-from ledger_world import HERE, ROOT, Backend
+from ledger_world import HERE, ROOT, Backend, Server, in_balance, in_threads, new_owner
+from promises import READING
+
+from creditguard.rules.values import Hold, Mark
 
 pytestmark = pytest.mark.stress
 
@@ -48,3 +55,69 @@ def test_a_broken_rule_is_found_out(backend: Backend, rule: str) -> None:
     figures = fire(backend, "--seconds", "30", "--rule", rule)
     assert figures["lowest"] < 0, figures
     assert figures["wrong"] == 0, "the totals are right: it is the admission that is not"
+
+
+CLIENTS = 8
+
+
+def on_new_accounts(backend: Backend, seconds: float) -> tuple[int, list[str]]:
+    """Clients that come all at once to an account that nobody has used, then to the next one, and do this or that with it. How
+    often; and which runs were refused, whereupon it ends: there is room for all."""
+    ends, over, refused = time.monotonic() + seconds, threading.Event(), list[str]()
+
+    def look() -> None:
+        if refused or time.monotonic() > ends:
+            over.set()
+
+    gate = threading.Barrier(CLIENTS, look)
+    ledgers = [backend.client() for _ in range(CLIENTS)]
+
+    def client(me: int) -> int:
+        ledger, owner = ledgers[me], new_owner()
+        for number in count():
+            gate.wait(30)
+            if over.is_set():
+                return number
+            account, run = f"new-{number}", f"{number}-{me}"
+            match (me + number) % CLIENTS:
+                case 0:
+                    ledger.publish(account, READING)
+                case 1:
+                    ledger.recent(account, max_age=1, claim=1)
+                case 2:
+                    ledger.set_lagging(account, lagging=True)
+                case role:
+                    hold = Hold(run, account, 10, "new", waits=5 if role == 3 else 0)
+                    if ledger.reserve(hold, owner, available=10 * CLIENTS, mark=Mark()).admitted:
+                        ledger.settle(run, account, {"run_id": run, "job": "new", "outcome": "succeeded"})
+                    else:
+                        refused.append(run)
+        raise AssertionError
+
+    return in_threads(CLIENTS, client)[0], refused
+
+
+def test_a_crowd_on_an_account_that_is_new_to_all(backend: Backend) -> None:
+    rounds, refused = on_new_accounts(backend, 4)
+    assert not refused
+    assert rounds > 20
+    assert in_balance(backend.url)
+    ledger = backend.client()
+    assert all(mark.started == mark.ended == CLIENTS - 3 for mark in (ledger.mark(f"new-{n}") for n in range(rounds)))
+
+
+@pytest.mark.parametrize("backend", ["postgres"], indirect=True)
+def test_a_look_that_misses_a_new_account_is_found_out(backend: Backend, server: Server) -> None:
+    """With the rule as it once was: whoever finds the account there by now takes what was decided without it for an answer."""
+    right = """EXIT WHEN admitted;
+                a := creditguard.lock_account(p_account);"""
+    broken = """EXIT WHEN admitted OR EXISTS (SELECT 1 FROM creditguard.accounts x WHERE x.account = p_account);
+                INSERT INTO creditguard.accounts (account) VALUES (p_account) ON CONFLICT DO NOTHING;"""
+    found = server.execute(
+        "SELECT pg_get_functiondef(oid) FROM pg_proc WHERE pronamespace = 'creditguard'::regnamespace"
+    )
+    (reserve,) = (function for (function,) in found if right in function)
+    with psycopg.connect(backend.url) as connection:
+        connection.execute(reserve.replace(right, broken).encode())
+    _, refused = on_new_accounts(backend, 60)
+    assert refused
