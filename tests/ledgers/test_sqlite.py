@@ -136,6 +136,36 @@ def test_a_file_that_was_deleted_under_us_is_made_anew(path: Path) -> None:
         assert [live.hold.id for live in other.holds()] == ["two"]
 
 
+@pytest.mark.parametrize("removed", [["-shm"], ["-wal"], ["-wal", "-shm"], [""], ["", "-wal", "-shm"], ["-lock"]])
+def test_whatever_is_removed_under_the_living_no_hold_goes_silently(
+    path: Path, agents: Callable[..., Agent], removed: list[str]
+) -> None:
+    """SQLite goes on with a file that is gone, and who comes later uses another: then neither sees what the other holds."""
+    living = [agents(f"sqlite:///{path}"), agents(f"sqlite:///{path}")]
+    admitted = {agent: [f"first-{agent.pid}"] for agent in living if _admits(agent, f"first-{agent.pid}")}
+    assert len(admitted) == 2
+    for ending in removed:
+        path.with_name(f"ledger.db{ending}").unlink()
+    late = agents(f"sqlite:///{path}")
+    for turn in range(2):
+        for agent in (late, *living):
+            if _admits(agent, f"{turn}-{agent.pid}"):
+                admitted.setdefault(agent, []).append(f"{turn}-{agent.pid}")
+    held = {run for agent, runs in admitted.items() for run in {*runs} - {*agent.ask("renew")}}
+    assert len(held) == 3, "all that fit, and no more"
+    with ledger_at(path) as ledger:
+        assert {live.hold.id for live in ledger.holds()} == held
+    assert in_balance(f"sqlite:///{path}")
+
+
+def _admits(agent: Agent, run: str) -> bool:
+    try:
+        return bool(agent.ask("reserve", run=run, amount=40, available=120))
+    except AssertionError as refused:
+        assert "LedgerUnavailable" in str(refused)
+        return False
+
+
 def test_the_last_to_close_leaves_one_file(path: Path) -> None:
     with ledger_at(path) as ledger:
         ledger.mark("a")
