@@ -177,7 +177,7 @@ class PostgresLedger:
         asked = {"account": rows.text(account), **self._look()}
         owners = self._ask(_OWNERS, asked, lambda found: [(Owner(*row[:5]), row[5] is True) for row in found])
         dead = [owner.id for owner, _ in owners if self._is_dead(owner)]
-        over = [owner.id for owner, is_over in owners if is_over]
+        over = [owner.id for owner, is_over in owners if is_over and owner.id != this_process().id]  # stopped, not dead
         if not dead and not over:
             return ()
         values = {**asked, "dead": dead, "over": over, "wait": self._lock_timeout}
