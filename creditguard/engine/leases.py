@@ -221,8 +221,10 @@ class Leases:
                 run_id, run = self._shrinking.popitem()
             except KeyError:
                 return
+            if run_id not in self._held or run.is_growing:
+                continue
             left = run.hold_left
-            if run_id in self._held and left is not None:
+            if left is not None:
                 try:
                     self.ledger.shrink(run_id, to_micro(left, up=True))
                 except LedgerError:
