@@ -99,7 +99,7 @@ class RecordFile:
                 self._trouble(f"not an amount of credits: {text[:40]}")
                 continue
             if more:
-                run._life.grow(amount)
+                run._life.extended_elsewhere(amount)
             else:
                 total = EXACT.add(total or ZERO, amount)
         if total is not None:

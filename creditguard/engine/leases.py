@@ -223,10 +223,11 @@ class Leases:
                 return
             if run_id not in self._held or run.is_growing:
                 continue
+            known = {"budget": to_micro(run.plan.budget, up=True)} if run.grows_elsewhere else {}
             left = run.hold_left
             if left is not None:
                 try:
-                    self.ledger.shrink(run_id, to_micro(left, up=True))
+                    self.ledger.shrink(run_id, to_micro(left, up=True), **known)
                 except LedgerError:
                     self._shrinking[run_id] = run
                     raise

@@ -64,6 +64,8 @@ class Lifecycle:
         """The job has ended; the report may still be on its way."""
         self.backstop: object = None
         """Keeps the weak reference that tells of a caller who vanished."""
+        self.grows_elsewhere: bool = False
+        """Other processes of the job may extend it, and say so later."""
         self._lowest = plan.budget
         self._growing: set[Ticket[Admission]] = set()
         self._growth = _thread.allocate_lock()
@@ -358,13 +360,18 @@ class Lifecycle:
 
     def _extended(self, ticket: Ticket[Admission], by: Decimal, admission: Admission | None) -> None:
         if admission:
-            self.grow(by)
+            self._grow(by)
         self._growing.discard(ticket)
         if self.plan.shrink or not admission:  # what was put off; or a ledger that granted it too late
             self.parts.leases.shrink(self)
 
-    def grow(self, by: Decimal) -> None:
-        """The run's hold has grown, by an extension of ours or of another process of the job."""
+    def extended_elsewhere(self, by: Decimal) -> None:
+        """The run's hold has grown already: another process of the job has asked for it."""
+        self._grow(by)
+        if self.plan.shrink:
+            self.parts.leases.shrink(self)
+
+    def _grow(self, by: Decimal) -> None:
         with self._growth:
             plan = self.admission.plan
             plan = plan._replace(budget=whole(EXACT.add(plan.budget, by)))

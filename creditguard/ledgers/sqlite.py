@@ -145,7 +145,7 @@ class SqliteLedger:
     def extend(self, run_id: str, by: int, *, available: int | None, mark: Mark | None) -> Grant:
         run_id = rows.text(run_id)
         with self._writing as sql:
-            for account, amount in sql.execute(statements.HOLD, (run_id,)).fetchall():
+            for account, amount, _ in sql.execute(statements.HOLD, (run_id,)).fetchall():
                 totals = _mark(sql, account)
                 held = _held(totals, mark)
                 if available is not None and available - held < by:
@@ -157,12 +157,12 @@ class SqliteLedger:
                 return Grant(admitted=True, held_by_others=held)
             return Grant(admitted=False, held_by_others=0, missing=True)
 
-    def shrink(self, run_id: str, to: int) -> None:
+    def shrink(self, run_id: str, to: int, *, budget: int | None = None) -> None:
         run_id, to = rows.text(run_id), max(to, 0)
         with self._writing as sql:
-            for account, amount in sql.execute(statements.HOLD, (run_id,)).fetchall():
+            for account, amount, admitted in sql.execute(statements.HOLD, (run_id,)).fetchall():
                 totals = _mark(sql, account)
-                if amount > to and not totals.lagging:
+                if amount > to and not totals.lagging and budget in (None, admitted):
                     sql.execute(statements.KEEP_BUDGET, (run_id, amount))
                     sql.execute("UPDATE holds SET amount = ? WHERE run_id = ?", (to, run_id))
                     _count_released(sql, account, totals, amount - to, runs=0)

@@ -382,6 +382,18 @@ def test_an_extension_is_an_admission(ledger: Ledger, owner: Owner) -> None:
     assert ledger.mark("a") == Mark(admitted=125, released=115, started=2, ended=1)
 
 
+def test_a_hold_that_another_process_has_extended_since_does_not_shrink(ledger: Ledger, owner: Owner) -> None:
+    ledger.reserve(hold("one"), owner, available=None, mark=None)
+    ledger.shrink("one", 70, budget=80)
+    assert [live.hold.amount for live in ledger.holds()] == [70]
+    ledger.extend("one", 50, available=None, mark=None)
+    ledger.shrink("one", 60, budget=80)
+    assert [live.hold.amount for live in ledger.holds()] == [120]
+    ledger.shrink("one", 110, budget=130)
+    assert ledger.mark("a") == Mark(admitted=130, released=20, started=1, ended=0)
+    ledger.shrink("never", 0, budget=80)
+
+
 def test_a_run_without_a_hold_cannot_be_extended_and_is_told_so(ledger: Ledger, owner: Owner) -> None:
     ledger.reserve(hold("one"), owner, available=None, mark=None)
     ledger.settle("one", "a", {})
