@@ -172,7 +172,7 @@ class Lifecycle:
 
     def _decided(self, admission: Admission | None) -> None:
         if admission and admission.ledger_failed and self.plan.ledger_optional and not self.parts.leases.ever_answered:
-            self.engine.without_default_ledger = True
+            self.engine.do_without_default_ledger()
         if admission is None or admission.refusal:
             self.engine.runs.pop(self.plan.run_id, None)
             if admission and not self._is_alone:
