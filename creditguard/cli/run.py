@@ -185,6 +185,7 @@ def _attended(options: argparse.Namespace, guarded: Run, record_file: RecordFile
     if not options.watch and not guarded._life.plan.shrink:
         yield
         return
+    guarded._life.grows_elsewhere = True
     running = True
 
     def take_in() -> float | None:

@@ -32,6 +32,8 @@ _PATIENCE_AT_EXIT = 5.0
 _PATIENCE_TO_FORK = 2.0
 _LONGEST_FORK = 6.0
 _LONGEST_IMPORT = 60.0
+_WITHOUT = 60.0
+"""Seconds for which the default ledger is not tried again when it could not be used."""
 
 T = TypeVar("T")
 
@@ -50,8 +52,7 @@ class Engine:
         """By service thread: until when the reading that it is at has to be back."""
         self.readings_waiting: deque[Call] = deque()
         """Readings that start when one that is under way comes back."""
-        self.without_default_ledger: bool = False
-        """The default ledger cannot be used here (no home, a read-only container): it is done without."""
+        self._without_default_ledger_until = 0.0
         self.warm: set[str] = set()
         """The kinds of ledger for which all that guards import late has been imported."""
         self._leases: dict[Hashable, Leases] = {}
@@ -62,6 +63,15 @@ class Engine:
         """Start the threads, unless they run. Raises RuntimeError when the system has none to give: then try again later."""
         self.clock.start()
         self.service.start()
+
+    @property
+    def without_default_ledger(self) -> bool:
+        """The default ledger cannot be used here (no home, a read-only container): it is done without."""
+        return seconds() < self._without_default_ledger_until
+
+    def do_without_default_ledger(self) -> None:
+        """It could not be used. It is tried again after a while, for it may only have been busy."""
+        self._without_default_ledger_until = seconds() + _WITHOUT
 
     def elsewhere(self, work: Callable[[], T]) -> T:
         """Do in a service thread what imports modules: a signal handler in this thread would find half of a module otherwise."""

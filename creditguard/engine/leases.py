@@ -221,10 +221,13 @@ class Leases:
                 run_id, run = self._shrinking.popitem()
             except KeyError:
                 return
+            if run_id not in self._held or run.is_growing:
+                continue
+            known = {"budget": to_micro(run.plan.budget, up=True)} if run.grows_elsewhere else {}
             left = run.hold_left
-            if run_id in self._held and left is not None:
+            if left is not None:
                 try:
-                    self.ledger.shrink(run_id, to_micro(left, up=True))
+                    self.ledger.shrink(run_id, to_micro(left, up=True), **known)
                 except LedgerError:
                     self._shrinking[run_id] = run
                     raise

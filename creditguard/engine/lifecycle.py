@@ -7,6 +7,7 @@ cancelled. `_ends` is a list of one; whoever pops it leaves the run, and so it i
 
 from __future__ import annotations
 
+import _thread
 import os
 import time
 from collections.abc import Callable
@@ -63,7 +64,11 @@ class Lifecycle:
         """The job has ended; the report may still be on its way."""
         self.backstop: object = None
         """Keeps the weak reference that tells of a caller who vanished."""
+        self.grows_elsewhere: bool = False
+        """Other processes of the job may extend it, and say so later."""
         self._lowest = plan.budget
+        self._growing: set[Ticket[Admission]] = set()
+        self._growth = _thread.allocate_lock()
         self._context = copy_context()
         self._performance: Performance[Admission] | Performance[Report] | None = None
         self._gone = False
@@ -167,7 +172,7 @@ class Lifecycle:
 
     def _decided(self, admission: Admission | None) -> None:
         if admission and admission.ledger_failed and self.plan.ledger_optional and not self.parts.leases.ever_answered:
-            self.engine.without_default_ledger = True
+            self.engine.do_without_default_ledger()
         if admission is None or admission.refusal:
             self.engine.runs.pop(self.plan.run_id, None)
             if admission and not self._is_alone:
@@ -311,12 +316,12 @@ class Lifecycle:
             or self.lease_is_lost
         ):
             return None
-        budget, recorded = self.plan.budget, self.meter.recorded
-        if not self.plan.shrink or recorded is None:
-            return budget
-        lowest = min(self._lowest, max(EXACT.subtract(budget, max(recorded, ZERO)), ZERO))
-        self._lowest = lowest
-        return whole(lowest)
+        with self._growth:
+            budget, recorded = self.plan.budget, self.meter.recorded
+            if not self.plan.shrink or recorded is None:
+                return budget
+            self._lowest = min(self._lowest, max(EXACT.subtract(budget, max(recorded, ZERO)), ZERO))
+            return whole(self._lowest)
 
     def ask_for_more(self, by: Decimal, put: Put | None = None) -> tuple[Ticket[Admission], float]:
         """Ask for `by` more; the ticket for the answer, and how long to wait for it, in seconds. Raises RuntimeError for a run that
@@ -331,8 +336,9 @@ class Lifecycle:
         ticket: Ticket[Admission] = Ticket()
         unspent = max(EXACT.subtract(self.plan.budget, self.meter.recorded or ZERO), ZERO)
         flow = extend(self.admission, by, unspent)
-        performance = Performance(flow, self.parts, self._context, ticket, self._extended)
-        (put or self.engine.service.put)(performance.start)
+        extended = partial(self._extended, ticket, by)
+        performance = Performance(flow, self.parts, self._context, ticket, extended)
+        (put or self.engine.service.put)(partial(self._extend, ticket, performance))
         self.engine.later(2 * self.parts.readings.timeout, performance.late)
         return ticket, 2 * self.parts.readings.timeout + _LAST_WORD
 
@@ -343,18 +349,35 @@ class Lifecycle:
         self.engine.start()
         self.is_admitted = True
 
+    @property
+    def is_growing(self) -> bool:
+        """Whether the ledger may have let the hold grow by what `hold_left` does not count yet."""
+        return bool(self._growing)
+
+    def _extend(self, ticket: Ticket[Admission], performance: Performance[Admission]) -> None:
+        self._growing.add(ticket)
+        performance.start()
+
+    def _extended(self, ticket: Ticket[Admission], by: Decimal, admission: Admission | None) -> None:
+        if admission:
+            self._grow(by)
+        self._growing.discard(ticket)
+        if self.plan.shrink or not admission:  # what was put off; or a ledger that granted it too late
+            self.parts.leases.shrink(self)
+
     def extended_elsewhere(self, by: Decimal) -> None:
         """The run's hold has grown already: another process of the job has asked for it."""
-        plan = self.admission.plan
-        plan = plan._replace(budget=whole(EXACT.add(plan.budget, by)))
-        self._extended(self.admission._replace(plan=plan))
+        self._grow(by)
+        if self.plan.shrink:
+            self.parts.leases.shrink(self)
 
-    def _extended(self, admission: Admission | None) -> None:
-        if admission:
-            by = EXACT.subtract(admission.plan.budget, self.plan.budget)
+    def _grow(self, by: Decimal) -> None:
+        with self._growth:
+            plan = self.admission.plan
+            plan = plan._replace(budget=whole(EXACT.add(plan.budget, by)))
             self._lowest = EXACT.add(self._lowest, by)
-            self.admission = admission
-            self.plan = self.meter.plan = admission.plan
+            self.admission = self.admission._replace(plan=plan)
+            self.plan = self.meter.plan = plan
 
     def act(self, findings: Findings) -> None:
         """Log what was found, and stop the job if it is to be stopped."""

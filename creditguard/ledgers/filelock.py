@@ -62,11 +62,15 @@ class FileLock:
 
     def _block(self, wait: float) -> bool:
         if self._waiter is None:
-            self._waiter = _Waiter(self._fd)
+            try:
+                self._waiter = _Waiter(self._fd)
+            except RuntimeError:
+                return self._poll(wait)
         return self._waiter.wait(wait)
 
     def _poll(self, wait: float) -> bool:
-        """As `_block`, while a thread of this process waits in vain already: it must not become ever more of them."""
+        """As `_block`, where the system has no thread to give, and while one of this process waits in vain already: it must not
+        become ever more of them."""
         end = (
             clock_gettime(CLOCK_MONOTONIC) + wait
         )  # nothing in Python freezes it (test libraries patch time.monotonic)

@@ -36,7 +36,7 @@ class NoLedger:
     def extend(self, run_id: str, by: int, *, available: int | None, mark: Mark | None) -> Grant:
         return Grant(admitted=True, held_by_others=0)
 
-    def shrink(self, run_id: str, to: int) -> None:
+    def shrink(self, run_id: str, to: int, *, budget: int | None = None) -> None:
         pass
 
     def renew(self, owner: Owner, run_ids: Iterable[str]) -> frozenset[str]:

@@ -71,7 +71,6 @@ _RESERVE = sql.call(
     "owner", "ttl", *_LOOK, "wait", "waits",
 )  # fmt: skip
 _EXTEND = sql.call("extend", "run_id", "by", "name", "available", "released", "wait")
-_SHRINK = sql.call("shrink", "run_id", "to", "wait")
 _SET_LAGGING = sql.call("set_lagging", "account", "lagging", "wait")
 _RENEW = sql.call("renew", "owner", "run_ids", "ttl", *_LOOK, "wait")
 _SETTLE = sql.call("settle", "run_id", "account", "job", "report", "wait")
@@ -158,8 +157,8 @@ class PostgresLedger:
             _EXTEND, asked, lambda found: Grant(found[0][0] is True, int(found[0][1]), found[0][2] is True)
         )
 
-    def shrink(self, run_id: str, to: int) -> None:
-        self._tell(_SHRINK, {"run_id": rows.text(run_id), "to": max(to, 0)})
+    def shrink(self, run_id: str, to: int, *, budget: int | None = None) -> None:
+        self._tell(sql.SHRINK, {"run_id": rows.text(run_id), "to": max(to, 0), "budget": budget})
 
     def set_lagging(self, account: str, lagging: bool) -> None:
         self._tell(_SET_LAGGING, {"account": rows.text(account), "lagging": lagging})
@@ -177,7 +176,7 @@ class PostgresLedger:
         asked = {"account": rows.text(account), **self._look()}
         owners = self._ask(_OWNERS, asked, lambda found: [(Owner(*row[:5]), row[5] is True) for row in found])
         dead = [owner.id for owner, _ in owners if self._is_dead(owner)]
-        over = [owner.id for owner, is_over in owners if is_over]
+        over = [owner.id for owner, is_over in owners if is_over and owner.id != this_process().id]  # stopped, not dead
         if not dead and not over:
             return ()
         values = {**asked, "dead": dead, "over": over, "wait": self._lock_timeout}

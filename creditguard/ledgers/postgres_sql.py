@@ -548,6 +548,12 @@ def call(function: str, *parameters: str) -> str:
     return f"{READ_COMMITTED}; SELECT * FROM creditguard.{function}({given})"  # noqa: S608
 
 
+# The run is locked before its budget is looked at.
+SHRINK = f"""{call("lock_run", "run_id", "wait")};
+    SELECT creditguard.shrink(%(run_id)s, %(to)s, %(wait)s) FROM creditguard.holds
+    WHERE run_id = %(run_id)s AND coalesce(%(budget)s, budget, amount) = coalesce(budget, amount)"""  # noqa: S608
+
+
 def history(*, job: bool, account: bool, newest_first: bool) -> str:
     """The reports of all, of a job, of an account, or of both, from a time (and the row at that time) on: so many rows."""
     chosen = [f"{name} = %({name})s" for name, given in (("job", job), ("account", account)) if given]

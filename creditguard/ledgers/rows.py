@@ -9,10 +9,9 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from datetime import datetime, timezone
-from decimal import Decimal
 from typing import Any
 
-from creditguard.rules.amounts import from_micro, to_json
+from creditguard.rules.amounts import from_micro, to_credits, to_json
 from creditguard.rules.values import Balance, Hold, Label, LiveHold, Mark, Owner, Reading
 
 _to_json = json.JSONEncoder(default=str, separators=(",", ":")).encode
@@ -60,9 +59,9 @@ def reading_to_json(reading: Reading) -> str:
 
 def reading_from_json(reading: str) -> Reading:
     row = _object(reading)
-    amount, read_at = Decimal(row["amount"]), datetime.fromisoformat(row["read_at"])
+    amount, read_at = to_credits(row["amount"], negative=True), datetime.fromisoformat(row["read_at"])
     words = (row["unit"], row["source"], row["request_id"] or "")
-    if not amount.is_finite() or read_at.tzinfo is None or not all(isinstance(word, str) for word in words):
+    if read_at.tzinfo is None or not all(isinstance(word, str) for word in words):
         raise DamagedError("a published balance")
     balance = Balance(amount, row["unit"], read_at, row["request_id"], row["source"])
     return Reading(balance, mark(*row["mark"], row.get("lagging", False)) if row["mark"] else None)

@@ -145,7 +145,7 @@ class SqliteLedger:
     def extend(self, run_id: str, by: int, *, available: int | None, mark: Mark | None) -> Grant:
         run_id = rows.text(run_id)
         with self._writing as sql:
-            for account, amount in sql.execute(statements.HOLD, (run_id,)).fetchall():
+            for account, amount, _ in sql.execute(statements.HOLD, (run_id,)).fetchall():
                 totals = _mark(sql, account)
                 held = _held(totals, mark)
                 if available is not None and available - held < by:
@@ -157,12 +157,12 @@ class SqliteLedger:
                 return Grant(admitted=True, held_by_others=held)
             return Grant(admitted=False, held_by_others=0, missing=True)
 
-    def shrink(self, run_id: str, to: int) -> None:
+    def shrink(self, run_id: str, to: int, *, budget: int | None = None) -> None:
         run_id, to = rows.text(run_id), max(to, 0)
         with self._writing as sql:
-            for account, amount in sql.execute(statements.HOLD, (run_id,)).fetchall():
+            for account, amount, admitted in sql.execute(statements.HOLD, (run_id,)).fetchall():
                 totals = _mark(sql, account)
-                if amount > to and not totals.lagging:
+                if amount > to and not totals.lagging and budget in (None, admitted):
                     sql.execute(statements.KEEP_BUDGET, (run_id, amount))
                     sql.execute("UPDATE holds SET amount = ? WHERE run_id = ?", (to, run_id))
                     _count_released(sql, account, totals, amount - to, runs=0)
@@ -192,7 +192,8 @@ class SqliteLedger:
             self._clock = clock()
             asked = {"account": account, **self._now()}
             found = sql.execute(statements.OWNERS_IN_ACCOUNT, asked).fetchall()
-            judged = [(Owner(*row[:5]), row[5]) for row in found]
+            # This process lives, even if it was stopped for longer than its lease and has not renewed it yet.
+            judged = [(Owner(*row[:5]), row[5]) for row in found if row[0] != this_process().id]
             doubtful = [(owner, dead) for owner, runs in judged for dead in (self._is_dead(owner),) if dead or not runs]
         if not doubtful:
             return ()
@@ -375,7 +376,7 @@ class SqliteLedger:
         file.busy = True
         return file
 
-    def _unavailable(self, error: Exception) -> LedgerUnavailable:
+    def _unavailable(self, error: BaseException) -> LedgerUnavailable:
         """What went wrong, in one line; the next verb starts afresh."""
         self._let_go()
         if isinstance(error, TimeoutError) or str(error) == "database is locked":
@@ -411,12 +412,11 @@ class _Verb:
             if self._writes:
                 file.lock.take(ledger._wait)  # noqa: SLF001
                 file.sql.execute("BEGIN IMMEDIATE")
-        except Exception as error:
+        except BaseException as error:
             unavailable = ledger._unavailable(error)  # noqa: SLF001
             mutex.release()
-            raise unavailable from None
-        except BaseException:
-            mutex.release()
+            if isinstance(error, Exception):
+                raise unavailable from None
             raise
         return file.sql
 
@@ -424,18 +424,18 @@ class _Verb:
         file, self._file = self._file, None
         assert file  # noqa: S101 - it was entered
         try:
-            try:
-                if self._writes and error is None:
-                    file.sql.execute("COMMIT")
-            except Exception as failed:
-                error = failed
-            if self._writes:
-                if error is not None:
-                    file.roll_back()
+            if self._writes and error is None:
+                file.sql.execute("COMMIT")
                 file.lock.release()
-            file.busy = False
-            if isinstance(error, Exception):
-                raise self._ledger._unavailable(error) from None  # noqa: SLF001
+        except BaseException as failed:
+            error = failed
+        file.busy = False
+        try:
+            if error:  # it is undone by closing the file, which gives up the lock, too
+                unavailable = self._ledger._unavailable(error)  # noqa: SLF001
+                if isinstance(error, Exception):
+                    raise unavailable from None
+                raise error
         finally:
             self._ledger._mutex().release()  # noqa: SLF001
 

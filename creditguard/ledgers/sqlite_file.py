@@ -38,7 +38,7 @@ class File:
         if not path.is_absolute():
             raise NotOursError("cannot be used: there is no home directory; name a file in CREDITGUARD_LEDGER")
         _create(path)
-        self._id = self._identity()
+        self._id = _identity(self._path)
         if self._id in _lost:
             raise NotOursError("was in use when this process was forked")
         _open.add(self)
@@ -59,20 +59,16 @@ class File:
                     self._migrate()
                 finally:
                     self.lock.release()
+            # SQLite keeps its log, and the index of that, beside the file itself.
+            self._paths = (self._path, *(os.path.realpath(path) + ending for ending in ("-wal", "-shm")))
+            self._seen = [*map(_identity, self._paths)]
         except BaseException:
             self.close()
             raise
 
     def is_there(self) -> bool:
-        """Whether others who open the path open this file."""
-        try:
-            return self._identity() == self._id
-        except FileNotFoundError:
-            return False
-
-    def _identity(self) -> tuple[int, int]:
-        status = os.stat(self._path)  # noqa: PTH116 - asked by each verb, and pathlib takes three times as long
-        return status.st_dev, status.st_ino
+        """Whether others who open the path open this file, with this log and this index: else they would not see what we write."""
+        return [*map(_identity, self._paths)] == self._seen
 
     def close(self) -> None:
         self.busy = False
@@ -134,7 +130,7 @@ class File:
 
 
 _open: weakref.WeakSet[File] = weakref.WeakSet()
-_lost: set[tuple[int, int]] = set()
+_lost: set[tuple[int, int] | None] = set()
 _kept: list[File] = []
 
 
@@ -151,6 +147,14 @@ def let_go_of_inherited() -> None:
 
 
 os.register_at_fork(after_in_child=let_go_of_inherited)
+
+
+def _identity(path: str) -> tuple[int, int] | None:
+    try:
+        status = os.stat(path)  # noqa: PTH116 - asked by each verb, and pathlib takes three times as long
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino
 
 
 def _create(path: Path) -> None:

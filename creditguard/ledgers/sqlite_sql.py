@@ -236,7 +236,9 @@ def history(*, job: bool, account: bool, newest_first: bool) -> str:
         ORDER BY finished_at {order}, seq {order} LIMIT :limit"""
 
 
-HOLD = "SELECT account, amount FROM holds WHERE run_id = ?"
+HOLD = """
+    SELECT account, amount, ifnull((SELECT budget FROM budgets WHERE run_id = h.run_id), amount)
+    FROM holds h WHERE run_id = ?"""
 
 # Before a hold changes: it was the whole budget until now.
 KEEP_BUDGET = "INSERT INTO budgets (run_id, budget) VALUES (?, ?) ON CONFLICT (run_id) DO NOTHING"

@@ -29,7 +29,10 @@ _this: Owner | None = None
 
 
 def this_process() -> Owner:
-    """This process. The id is random and lives as long as the process does: a forked child is another owner."""
+    """This process. The id is random and lives as long as the process does: a forked child is another owner.
+
+    Raises OSError while it cannot be found out, for lack of a file descriptor or of memory.
+    """
     global _this  # noqa: PLW0603 - the one place that remembers it
     owner = _this
     if owner is None or owner.pid != os.getpid():
@@ -66,8 +69,9 @@ class Clock(NamedTuple):
 
 def clock() -> Clock:
     """This process's clocks: the kernel's, or its own where it cannot tell how they relate to the kernel's."""
-    mine = Clock(this_process().id)
+    mine = Clock("")
     try:
+        mine = Clock(this_process().id)
         if _namespace("time") == _namespace("time_for_children"):  # else it has left its time namespace, all but itself
             shifts = {line.split()[0]: _shift(line) for line in _read("self", "timens_offsets").splitlines()}
             mine = Clock(KERNEL, shifts["monotonic"], shifts["boottime"])
@@ -110,7 +114,12 @@ def _look_at_myself() -> Owner:
             started = _stat("self")[2]
     except FileNotFoundError:
         boot = _boot_session()
-    except (OSError, ValueError, IndexError):
+    except OSError as error:
+        from errno import EMFILE, ENFILE, ENOMEM
+
+        if error.errno in (EMFILE, ENFILE, ENOMEM):
+            raise  # it passes, and what is found now is remembered for good
+    except (ValueError, IndexError):
         pass
     return Owner(os.urandom(8).hex(), host, boot, pid, started)
 

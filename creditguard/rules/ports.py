@@ -82,9 +82,10 @@ class Ledger(Protocol):
         held. `Grant.missing` says that the run has no hold; nothing has changed then, nor when it is not admitted."""
         ...
 
-    def shrink(self, run_id: str, to: int) -> None:
+    def shrink(self, run_id: str, to: int, *, budget: int | None = None) -> None:
         """Make the run's hold the lesser of what it is and `to`, and release the difference. Nothing happens to a run without
-        a hold, nor on an account that is marked as lagging."""
+        a hold, nor on an account that is marked as lagging; nor, given the `budget` that `to` was worked out from, to a run that
+        another process has extended since."""
         ...
 
     def renew(self, owner: Owner, run_ids: Iterable[str]) -> frozenset[str]:

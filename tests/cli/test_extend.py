@@ -49,6 +49,27 @@ def test_whatever_has_become_of_the_record_file_it_is_not_waited_for(gateway, cr
     assert [event["budget"] for event in done.events if event["event"] == "creditguard.extended"] == [80]
 
 
+LATE = f"""
+import os, subprocess, time
+from creditguard.cli.record import append
+from creditguard.guarding.guard import extend_run
+extend_run(os.environ["CREDITGUARD_RUN_ID"], 30, 50)
+append("10")
+time.sleep(2.5)
+subprocess.run("{ME} holds --json", shell=True)
+append("extend 30")
+time.sleep(2.5)
+subprocess.run("{ME} holds --json", shell=True)
+"""
+
+
+def test_a_hold_that_grew_does_not_shrink_before_run_is_told_of_it(gateway, creditguard):
+    """Between the ledger's yes and the line in the file, what was recorded is to shrink the hold: by a budget that was."""
+    done = creditguard("run", "--budget", 50, "--", sys.executable, "-c", LATE)
+    assert done.code == 0, done.stderr
+    assert [json.loads(line)[0]["credits"] for line in done.stdout.splitlines()] == [80, 70]
+
+
 def test_what_does_not_fit_changes_nothing(gateway, creditguard):
     script = f"{ME} extend 100; echo $?; {ME} holds --json"
     done = creditguard("run", "--budget", 50, "--name", "grows", "--", "sh", "-c", script)

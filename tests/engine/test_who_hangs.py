@@ -310,6 +310,51 @@ def test_a_sink_that_has_hung_three_times_is_still_left_behind_the_fourth_time(s
         assert until(engine().emitter.idle)
 
 
+def held(world):
+    return [live.hold.amount // 10**6 for live in world.ledger.holds()]
+
+
+def test_a_hold_that_has_just_grown_does_not_shrink_to_what_it_was(sqlite_world, gate):
+    """The ledger has granted the extension, and its event is still on its way, when what was recorded meanwhile is to shrink the hold."""
+    log = HangingLog(gate, "creditguard.extended")
+    with sqlite_world.guard(budget=10, shrink=True, sink=log) as run:
+        extended = in_thread(run.extend, 50)
+        assert until(lambda: log.hanging)
+        assert held(sqlite_world) == [60]
+        run.record(1)
+        enter_and_leave(sqlite_world.guard(sink=Log()))  # whose admission is to see what was recorded
+        assert 59 <= held(sqlite_world)[0] <= 60
+        gate.set()
+        extended()
+        assert until(lambda: held(sqlite_world) == [59])
+        assert run.budget == 60
+
+
+def test_two_extensions_at_once_are_both_counted(sqlite_world, gate):
+    log = HangingLog(gate, "creditguard.extended")
+    with sqlite_world.guard(budget=10, shrink=True, sink=log) as run:
+        first = in_thread(run.extend, 5)
+        assert until(lambda: log.hanging)
+        second = in_thread(run.extend, 7)
+        assert until(lambda: held(sqlite_world) == [22])
+        gate.set()
+        first(), second()
+        assert run.budget == 22
+        run.record(2)
+        assert until(lambda: held(sqlite_world) == [20])
+    assert run.report.budget == 22
+
+
+def test_an_extension_that_the_ledger_grants_too_late_is_given_back(sqlite_world, gate):
+    ledger = HangingLedger(sqlite_world.ledger, "extend", gate)
+    with sqlite_world.guard(budget=10, ledger=ledger) as run:
+        with pytest.raises(LedgerUnavailable):
+            run.extend(5)
+        gate.set()
+        assert until(lambda: "shrink" in ledger.calls and held(sqlite_world) == [10])
+        assert run.budget == 10
+
+
 def test_a_release_that_failed_is_made_when_the_ledger_is_back(sqlite_world):
     """The others' lease is renewed meanwhile, and goes on being renewed."""
     broken = HangingLedger(sqlite_world.ledger, "settle")

@@ -274,6 +274,30 @@ def test_a_ledger_that_was_named_and_cannot_be_used_fails_closed(gateway, events
     assert (run.report.credits_consumed, run.report.basis) == (3, "shared_account_delta")
 
 
+def test_the_default_ledger_is_tried_again_after_a_while(gateway, tmp_path):
+    """It may only have been busy, and a process may live for months."""
+    (tmp_path / "state").write_text("in the way")
+    script = """
+import os, time
+from creditguard import guard
+from creditguard.engine import engine
+from creditguard.ledgers import default_url, open_ledger
+engine._WITHOUT = 1.0
+with guard("nightly", budget=5):
+    pass
+os.unlink(os.environ["XDG_STATE_HOME"])
+with guard("nightly", budget=5):
+    pass
+time.sleep(1.5)
+with guard("nightly", budget=5):
+    print([live.hold.job for live in open_ledger(default_url()).holds()])
+"""
+    environment = {name: value for name, value in os.environ.items() if name != "CREDITGUARD_LEDGER"}
+    environment |= {"XDG_STATE_HOME": f"{tmp_path}/state"}
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True, timeout=30)
+    assert (done.returncode, done.stdout) == (0, "['nightly']\n"), done.stderr
+
+
 def test_the_default_ledger_that_cannot_be_used_is_passed_over_once(gateway, tmp_path):
     (tmp_path / "file").write_text("in the way")
     script = """

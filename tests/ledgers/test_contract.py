@@ -12,6 +12,7 @@ import psycopg
 import pytest
 from ledger_world import Backend, in_threads, new_owner
 
+from creditguard.process.identity import this_process
 from creditguard.rules.amounts import LARGEST, to_micro
 from creditguard.rules.ports import Ledger
 from creditguard.rules.report import Report
@@ -381,6 +382,18 @@ def test_an_extension_is_an_admission(ledger: Ledger, owner: Owner) -> None:
     assert ledger.mark("a") == Mark(admitted=125, released=115, started=2, ended=1)
 
 
+def test_a_hold_that_another_process_has_extended_since_does_not_shrink(ledger: Ledger, owner: Owner) -> None:
+    ledger.reserve(hold("one"), owner, available=None, mark=None)
+    ledger.shrink("one", 70, budget=80)
+    assert [live.hold.amount for live in ledger.holds()] == [70]
+    ledger.extend("one", 50, available=None, mark=None)
+    ledger.shrink("one", 60, budget=80)
+    assert [live.hold.amount for live in ledger.holds()] == [120]
+    ledger.shrink("one", 110, budget=130)
+    assert ledger.mark("a") == Mark(admitted=130, released=20, started=1, ended=0)
+    ledger.shrink("never", 0, budget=80)
+
+
 def test_a_run_without_a_hold_cannot_be_extended_and_is_told_so(ledger: Ledger, owner: Owner) -> None:
     ledger.reserve(hold("one"), owner, available=None, mark=None)
     ledger.settle("one", "a", {})
@@ -471,6 +484,17 @@ def test_a_lease_that_ended_frees_the_hold_and_its_owner_is_told(backend: Backen
     assert ledger.mark("a") == Mark(admitted=80, released=80, started=1, ended=1)
     assert ledger.renew(owner, ["one"]) == {"one"}
     assert not ledger.release("one")
+
+
+def test_a_process_that_was_stopped_does_not_free_what_it_holds_itself(backend: Backend) -> None:
+    """A guard of its own may look for the dead before the lease is renewed."""
+    ledger = backend.client()
+    ledger.reserve(hold("one"), this_process(), available=None, mark=None)
+    backend.clock.forward(61)
+    assert ledger.sweep("a") == ()
+    assert [live.hold.id for live in ledger.holds()] == ["one"]
+    assert not ledger.reserve(hold("two"), this_process(), available=120, mark=None).admitted
+    assert ledger.renew(this_process(), ["one"]) == {"one"}
 
 
 def test_a_lapse_that_nobody_used_is_told_for_good_and_the_hold_stays(backend: Backend, owner: Owner) -> None:

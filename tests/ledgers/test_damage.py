@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 from ledger_world import Backend, Server
-from promises import OWNERS, ask_all, fill
+from promises import OWNERS, READING, ask_all, fill
 
 from creditguard.errors import LedgerUnavailable
 from creditguard.ledgers.postgres import PostgresLedger
@@ -120,6 +120,7 @@ ODD = [
     "\U0001f600",
     "9" * 5000,
     "[" * 5000,
+    '{"amount": "1e999999", "unit": "credits", "read_at": "2026-01-01T00:00:00+00:00", "request_id": "", "source": "s", "mark": null}',
 ]
 
 
@@ -200,6 +201,15 @@ def test_a_row_of_a_server_that_is_not_what_we_write_raises_nothing_else(empty_s
     ledger.close()
     empty_server.execute(damage.replace("%", "%%"))
     ask_all(PostgresLedger(empty_server.url))
+
+
+@pytest.mark.parametrize("amount", ["1e999999", "1e20", "NaN", "-inf", True])
+def test_a_published_balance_that_no_account_can_have_is_not_lent(backend: Backend, amount: object) -> None:
+    ledger = backend.client()
+    balance = READING.balance._replace(amount=amount)
+    ledger.publish("a", READING._replace(balance=balance))
+    with pytest.raises(LedgerUnavailable):
+        ledger.recent("a", max_age=1e6, claim=5)
 
 
 def test_totals_that_contradict_each_other_admit_nobody(backend: Backend) -> None:

@@ -124,6 +124,19 @@ def test_waits_in_vain_are_bounded_and_leave_one_thread_until_the_lock_is_given_
     mine.release()
 
 
+def test_where_no_thread_is_to_be_had_it_is_waited_for_all_the_same(
+    lock: Callable[[], FileLock], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> int:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr("_thread.start_new_thread", refuse)
+    mine = lock()
+    with holder(lock), pytest.raises(TimeoutError):
+        mine.take(0.1)
+    mine.take(10)
+
+
 def test_a_child_of_one_that_waits_waits_by_itself(lock: Callable[[], FileLock]) -> None:
     mine = lock()
     with holder(lock, seconds=0.5), ThreadPoolExecutor(1) as pool:

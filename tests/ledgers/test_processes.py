@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import shutil
 import signal
 import subprocess
@@ -51,6 +52,22 @@ def test_a_process_is_itself_for_life() -> None:
     assert me.pid == os.getpid()
     assert not is_dead(me)
     assert not is_dead(me._replace(id="as others know it"))
+
+
+@linux
+def test_who_a_process_is_is_not_settled_while_it_cannot_look(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is remembered for life: nobody would see that a process without a boot has died."""
+    me = this_process()
+    monkeypatch.setattr(processes, "_this", None)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (0, hard))
+    try:
+        with pytest.raises(OSError, match="Too many open files"):
+            this_process()
+        assert clock() == Clock("")
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert this_process()._replace(id=me.id) == me
 
 
 def test_a_fork_is_another_owner() -> None:

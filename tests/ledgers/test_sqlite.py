@@ -9,6 +9,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
@@ -134,6 +135,36 @@ def test_a_file_that_was_deleted_under_us_is_made_anew(path: Path) -> None:
         assert other.mark("a") == Mark()
         ledger.reserve(hold("two"), OWNER, available=None, mark=None)
         assert [live.hold.id for live in other.holds()] == ["two"]
+
+
+@pytest.mark.parametrize("removed", [["-shm"], ["-wal"], ["-wal", "-shm"], [""], ["", "-wal", "-shm"], ["-lock"]])
+def test_whatever_is_removed_under_the_living_no_hold_goes_silently(
+    path: Path, agents: Callable[..., Agent], removed: list[str]
+) -> None:
+    """SQLite goes on with a file that is gone, and who comes later uses another: then neither sees what the other holds."""
+    living = [agents(f"sqlite:///{path}"), agents(f"sqlite:///{path}")]
+    admitted = {agent: [f"first-{agent.pid}"] for agent in living if _admits(agent, f"first-{agent.pid}")}
+    assert len(admitted) == 2
+    for ending in removed:
+        path.with_name(f"ledger.db{ending}").unlink()
+    late = agents(f"sqlite:///{path}")
+    for turn in range(2):
+        for agent in (late, *living):
+            if _admits(agent, f"{turn}-{agent.pid}"):
+                admitted.setdefault(agent, []).append(f"{turn}-{agent.pid}")
+    held = {run for agent, runs in admitted.items() for run in {*runs} - {*agent.ask("renew")}}
+    assert len(held) == 3, "all that fit, and no more"
+    with ledger_at(path) as ledger:
+        assert {live.hold.id for live in ledger.holds()} == held
+    assert in_balance(f"sqlite:///{path}")
+
+
+def _admits(agent: Agent, run: str) -> bool:
+    try:
+        return bool(agent.ask("reserve", run=run, amount=40, available=120))
+    except AssertionError as refused:
+        assert "LedgerUnavailable" in str(refused)
+        return False
 
 
 def test_the_last_to_close_leaves_one_file(path: Path) -> None:
@@ -431,6 +462,81 @@ def test_an_interrupt_in_a_verb_leaves_neither_lock_nor_transaction(used: Path) 
         assert other.reserve(hold("after"), OWNER, available=None, mark=None).admitted
         assert other.mark("a").started == 301
         assert in_balance(f"sqlite:///{used}")
+
+
+@pytest.mark.parametrize("lock", ["file", "database"])
+def test_an_interrupt_of_who_waits_for_a_lock_leaves_it_to_others(
+    used: Path, agents: Callable[..., Agent], lock: str
+) -> None:
+    """The lock comes free only after the interrupt, and must not be taken by who went away."""
+    holder = agents(f"sqlite:///{used}")
+    if lock == "file":
+        holder.tell("transaction")
+        assert holder.process.stdout
+        assert holder.process.stdout.readline() == "null\n"
+    with ledger_at(used) as ledger, shell_at(used) as shell:
+        ledger.mark("a")
+        if lock == "database":
+            shell.execute("BEGIN IMMEDIATE")
+        with struck_after(0.1, then=0.3, release=holder.kill if lock == "file" else shell.rollback):
+            ledger.reserve(hold("never"), OWNER, available=None, mark=None)
+        other = agents(f"sqlite:///{used}")
+        assert other.ask("reserve", run="other", amount=1)
+        assert _try_to_reserve(ledger, 0) == "no failure"
+        assert "never" not in {live.hold.id for live in ledger.holds()}
+    assert in_balance(f"sqlite:///{used}")
+
+
+@pytest.mark.parametrize("step", ["BEGIN IMMEDIATE", "COMMIT"])
+def test_an_interrupt_just_after_a_step_of_a_verb_leaves_neither_lock_nor_transaction(
+    used: Path, agents: Callable[..., Agent], step: str
+) -> None:
+    with ledger_at(used) as ledger:
+        ledger.mark("a")
+        assert ledger._file
+        sql = ledger._file.sql
+
+        class Striking:
+            """A connection that is interrupted as soon as the step is done."""
+
+            def execute(self, statement: str, *values: Any) -> sqlite3.Cursor:
+                cursor = sql.execute(statement, *values)
+                if statement == step:
+                    raise KeyboardInterrupt
+                return cursor
+
+            def __getattr__(self, name: str) -> Any:
+                return getattr(sql, name)
+
+        ledger._file.sql = Striking()  # type: ignore[assignment]
+        with pytest.raises(KeyboardInterrupt):
+            ledger.reserve(hold("struck"), OWNER, available=None, mark=None)
+        assert agents(f"sqlite:///{used}").ask("reserve", run="other", amount=1)
+        assert _try_to_reserve(ledger, 0) == "no failure"
+    assert in_balance(f"sqlite:///{used}")
+
+
+@contextmanager
+def shell_at(path: Path) -> Iterator[sqlite3.Connection]:
+    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as shell:
+        yield shell
+
+
+@contextmanager
+def struck_after(seconds: float, *, then: float, release: Callable[[], object]) -> Iterator[None]:
+    """Interrupt this thread, and only later release what it waits for."""
+
+    before = signal.signal(signal.SIGALRM, signal.default_int_handler)
+    freeing = threading.Timer(seconds + then, release)
+    freeing.start()
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        freeing.join()
 
 
 # The clock.
