@@ -17,6 +17,7 @@ from creditguard.prefect.states import refusal_state, retry_unless_short
 from creditguard.rules.amounts import Amount
 from creditguard.rules.events import Level
 from creditguard.rules.values import Admission
+from creditguard.settings.options import hide_password
 
 OnShortGate: TypeAlias = Literal["fail", "cancel", "skip", "warn"]
 
@@ -44,6 +45,7 @@ def credit_gate(
 
     The gate holds nothing. To make sure of the credits, put `guard` around what spends them.
     """
+    hide_password(options)
     admission = _question(name, budget, on_short, credentials, options).ask()
     if here():
         publish(answer_page(admission))
@@ -58,6 +60,7 @@ async def acredit_gate(
     **options: Any,
 ) -> Any:
     """As `credit_gate`, without blocking the event loop."""
+    hide_password(options)
     admission = await _question(name, budget, on_short, credentials, options).aask()
     if here():
         await apublish(answer_page(admission))
