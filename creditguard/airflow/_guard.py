@@ -14,6 +14,7 @@ from creditguard.guarding import hosts
 from creditguard.guarding.guard import guard as core_guard
 from creditguard.guarding.run import Run
 from creditguard.rules.values import Admission
+from creditguard.settings.options import hide_password
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -49,6 +50,7 @@ class guard(core_guard):  # noqa: N801 - as the one of creditguard
         apimall_conn_id: str | None = None,
         **options: Unpack[GuardOptions],
     ) -> None:
+        hide_password(options)
         # Not at import: in a triggerer masking lets other triggers run, and they would find this module half made.
         mask_environment()
         super().__init__(name, **options)

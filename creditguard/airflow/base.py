@@ -21,7 +21,7 @@ from creditguard.airflow.sdk import (
     PokeReturnValue,
     conf,
 )
-from creditguard.settings.options import GuardOptions, Options
+from creditguard.settings.options import GuardOptions, Options, hide_password
 
 if TYPE_CHECKING:
     from creditguard.airflow._guard import guard
@@ -76,6 +76,7 @@ class CreditOperator(BaseSensorOperator):
         deferrable: bool | None = None,
         **kwargs: Any,
     ) -> None:
+        hide_password(kwargs)
         given = {option: kwargs.pop(option) for option in OPTIONS if option in kwargs}
         super().__init__(**kwargs)
         budget = given.get("budget")

@@ -60,7 +60,11 @@ class Emitter:
 
     def after(self, call: Callable[[], object]) -> None:
         """Make a quick call when the events before it are out. For service threads."""
-        self._line.waiting.append(call)
+        line = self._line
+        if self._stuck >= _MOST_STUCK and seconds() - line.since > _STUCK_AFTER:
+            call()  # as many sinks hang as are left behind: whoever waits for an event to be out waits in vain
+            return
+        line.waiting.append(call)
         self._let_out_soon()
 
     def _let_out_soon(self) -> None:

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 _PATIENCE_AT_EXIT = 5.0
 _PATIENCE_TO_FORK = 2.0
 _LONGEST_FORK = 6.0
-_LONGEST_IMPORT = 60.0
+_LONGEST_IMPORT = 5.0
 _WITHOUT = 60.0
 """Seconds for which the default ledger is not tried again when it could not be used."""
 
@@ -84,7 +84,9 @@ class Engine:
         ticket: Ticket[T] = Ticket()
         self.service.put(partial(_answer, work, ticket))
         ticket.wait(_LONGEST_IMPORT)
-        return ticket.outcome()
+        return (
+            ticket.outcome() if ticket.delivered else work()
+        )  # all service threads hang: the policy decides about that
 
     def cannot_be_waited_for(self) -> bool:
         """Whether this is a finalizer that runs in one of the engine's own threads, which must not wait for another, or when

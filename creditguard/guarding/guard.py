@@ -22,7 +22,7 @@ from creditguard.rules.arguments import parse_name
 from creditguard.rules.ports import EventSink
 from creditguard.rules.values import Admission, Plan
 from creditguard.settings import CurrentSettings
-from creditguard.settings.options import Options
+from creditguard.settings.options import LedgerUrl, Options, hide_password
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -82,6 +82,7 @@ class guard:  # noqa: N801 - read at its place of use: `with guard(...)`, `@guar
     """
 
     def __init__(self, name: str | None = None, **options: Unpack[GuardOptions]) -> None:
+        hide_password(options)
         if callable(name):
             raise TypeError("write @guard(budget=...), with its budget, not @guard")
         try:
@@ -118,7 +119,7 @@ class guard:  # noqa: N801 - read at its place of use: `with guard(...)`, `@guar
 
     def _run_in(self, host: hosts.Host, name: str | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Run:
         process, ledger = engine(), self._options.ledger
-        kind = ledger.partition(":")[0] if isinstance(ledger, str) else ""
+        kind = ledger.get_secret_value().partition(":")[0] if isinstance(ledger, LedgerUrl) else ""
         laid = self._lay() if kind in process.warm else process.elsewhere(self._lay)
         process.warm.add(kind)
         job = self._name or name or host.job or "unnamed"

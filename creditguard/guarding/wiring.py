@@ -69,8 +69,8 @@ def _leases(engine: Engine, settings: CurrentSettings, options: Options) -> tupl
     from creditguard.ledgers import default_url, open_ledger
 
     ledger, patience = options.ledger, 2 * settings.timeout
-    if ledger is not None and not isinstance(ledger, str):
+    if ledger is not None and not isinstance(ledger, SecretText):
         return engine.leases_on(id(ledger), lambda: ledger, patience), False
-    named = SecretText(ledger) if ledger else settings.ledger  # it may hold a password
+    named = ledger or settings.ledger
     url = named or SecretText("none" if engine.without_default_ledger else default_url())
     return engine.leases_on(url, lambda: open_ledger(url.get_secret_value()), patience), named is None

@@ -13,6 +13,7 @@ from creditguard.errors import ConfigurationError
 from creditguard.prefect.guards import guard
 from creditguard.rules.secret import SecretText
 from creditguard.rules.values import Balance
+from creditguard.settings.options import hide_password
 from creditguard.sources.apimall import ApiMall, shared
 from creditguard.sources.apimall_checks import DEFAULT_BASE_URL, check_base_url, check_key
 
@@ -56,16 +57,18 @@ class ApiMallCredentials(CredentialsBlock):  # type: ignore[misc,unused-ignore]
 
     def source(self) -> ApiMall:
         """The balance source, for `guard(source=...)`; one for each key and gateway in a process. Raises ConfigurationError."""
-        key = self.key.get_secret_value()
-        for name, value in (("key", key), ("account", self.account)):
-            if value and "://" in value:
+        # The key itself gets no name here, which a traceback would show.
+        texts = {"key": self.key, "account": SecretStr(self.account or "")}
+        for name, text in texts.items():
+            if "://" in text.get_secret_value():
                 message = f"{name} of the block holds an address: that of the gateway belongs into base_url"
                 raise ConfigurationError(message, name)
-        check_key(key, "key of the block")
-        return shared(SecretText(key), check_base_url(self.base_url, "base_url of the block"))
+        check_key(self.key.get_secret_value(), "key of the block")
+        return shared(SecretText(self.key.get_secret_value()), check_base_url(self.base_url, "base_url of the block"))
 
     def guard(self, name: str | None = None, **options: Unpack[GuardOptions]) -> guard:
         """A guard on this account. The arguments are those of `creditguard.guard`."""
+        hide_password(options)
         options.setdefault("source", self.source())
         options.setdefault("account", self.account)
         return guard(name, **options)

@@ -18,6 +18,7 @@ from creditguard.prefect.states import refusal_state, retry_unless_short
 from creditguard.rules.amounts import Amount
 from creditguard.rules.events import Level
 from creditguard.rules.values import Admission
+from creditguard.settings.options import hide_password
 
 OnShortGate: TypeAlias = Literal["fail", "cancel", "skip", "warn"]
 
@@ -45,6 +46,7 @@ def credit_gate(
 
     The gate holds nothing. To make sure of the credits, put `guard` around what spends them.
     """
+    hide_password(options)
     admission = _question(name, budget, on_short, credentials, options).ask()
     if here():
         wait(in_a_thread(name, partial(answer_page(admission).create, _sync=True)))
@@ -59,6 +61,7 @@ async def acredit_gate(
     **options: Any,
 ) -> Any:
     """As `credit_gate`, without blocking the event loop."""
+    hide_password(options)
     admission = await _question(name, budget, on_short, credentials, options).aask()
     if here():
         await await_(in_a_thread(name, partial(answer_page(admission).create, _sync=True)))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+import sys
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+T = TypeVar("T")
 
 
 class SecretText:
@@ -28,3 +32,13 @@ class SecretText:
 
     def __reduce__(self) -> tuple[Any, ...]:
         raise TypeError("a secret is not pickled: a process reads its own settings")
+
+
+def without_frames(work: Callable[[], T]) -> T:
+    """Do the work; what comes out of it, an interrupt too, has lost the frames that it came through: they hold secrets."""
+    handled = sys.exc_info()[1]
+    try:
+        return work()
+    except BaseException as error:
+        error.__context__ = handled
+        raise error.with_traceback(None)  # noqa: B904 - it comes out as it is, but for its frames

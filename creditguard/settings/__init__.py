@@ -6,13 +6,11 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable
 from decimal import Decimal
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, cast
 
-from creditguard.errors import ConfigurationError
 from creditguard.rules.amounts import to_json
-from creditguard.rules.secret import SecretText
+from creditguard.rules.secret import SecretText, without_frames
 from creditguard.rules.values import SettleTime
 from creditguard.settings.defaults import VARIABLES, CurrentSettings
 from creditguard.settings.files import CONFIG, SANDBOX, Search, identity, search, working_directory
@@ -20,8 +18,6 @@ from creditguard.settings.layers import KEYS, from_environment, layers
 from creditguard.settings.plain import PLAIN
 
 __all__ = ["CONFIG", "VARIABLES", "CurrentSettings", "Explanation", "Setting", "current", "explain"]
-
-T = TypeVar("T")
 
 _NAMES = (*VARIABLES.values(), CONFIG, SANDBOX, "HOME", "XDG_CONFIG_HOME")
 _AS_KEPT: tuple[str | bytes, ...] = tuple(map(os.fsencode, _NAMES)) if os.supports_bytes_environ else _NAMES
@@ -64,16 +60,15 @@ def current() -> CurrentSettings:
                 break
         else:
             return latest.settings
-    return _without_its_frames(_read_again)
+    return without_frames(_read_again)
 
 
 def _environment() -> tuple[object, ...]:
     """The variables that matter, in a twentieth of the time that `os.environ` takes, which decodes and catches KeyErrors."""
-    environ: Any = os.environ
     try:
-        return tuple(map(environ._data.get, _AS_KEPT))  # noqa: SLF001
+        return tuple(map(cast("Any", os.environ)._data.get, _AS_KEPT))  # noqa: SLF001
     except AttributeError:  # somebody has put a plain dict in its place
-        return tuple(map(environ.get, _NAMES))
+        return tuple(map(os.environ.get, _NAMES))
 
 
 def _read_again() -> CurrentSettings:
@@ -124,7 +119,7 @@ class Explanation(NamedTuple):
 
 def explain() -> Explanation:
     """The settings that are in force, and where each came from. Raises ConfigurationError, as `current` does."""
-    return _without_its_frames(_explain)
+    return without_frames(_explain)
 
 
 def _explain() -> Explanation:
@@ -153,12 +148,3 @@ def _shown(value: Any) -> Any:
         scheme = value.get_secret_value().partition(":")[0].lower()
         return {"none": "none", "sqlite": value.get_secret_value(), "postgresql": "postgresql://***"}.get(scheme, "***")
     return value
-
-
-def _without_its_frames(work: Callable[[], T]) -> T:
-    """Do the work; its error is raised anew, for the frames that it came through hold what was given."""
-    try:
-        return work()
-    except ConfigurationError as error:
-        problem = ConfigurationError(*error.args)
-    raise problem

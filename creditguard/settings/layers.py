@@ -8,6 +8,7 @@ nowhere by that.
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeAlias
 
@@ -23,6 +24,11 @@ Layer: TypeAlias = "dict[str, Any]"
 KEYS = ("api_key", "api_key_file")
 DESTINATIONS = ("base_url", "ledger")
 """The settings that say where a key or a password goes."""
+_SERVER = re.compile(r"\s*postgres", re.IGNORECASE)
+_WITH_PASSWORD = re.compile(
+    r"\s*postgres(ql)?://[^:@/?#]*:[^@/?#]+@[^?]*(\?(?!.*(pass|%)).*)?", re.IGNORECASE | re.DOTALL
+)
+"""A URL for which libpq does not look for a password elsewhere: PGPASSWORD goes to any server that asks for it."""
 
 
 class Given(SecretText):
@@ -87,10 +93,18 @@ def _refuse_destinations(layer: Layer, environment: Mapping[str, Any], file: Fil
     own_key = "api_key" in layer
     other_key = any(name in environment for name in KEYS)
     for name in DESTINATIONS:
-        if name in layer and (not own_key or (other_key and name not in environment)):
+        if name not in layer:
+            continue
+        borrows = other_key or (name == "ledger" and _needs_a_password(layer[name].get_secret_value()))
+        if not own_key or (borrows and name not in environment):
             raise ConfigurationError(
-                f"{layer[name].name} is refused: a file that is found by the working directory may say where its own key goes,"
-                f" and no other. Set {VARIABLES[name]}, or put {name} into {user_file() or CONFIG}, or set"
+                f"{layer[name].name} is refused: a file that is found by the working directory may say where its own key"
+                f" and password go, and no others. Set {VARIABLES[name]}, or put {name} into {user_file() or CONFIG}, or set"
                 f" {CONFIG}={printable(file.path)} if you trust all of that file",
                 layer[name].name,
             )
+
+
+def _needs_a_password(ledger: object) -> bool:
+    """Whether it is a server's URL without its own password."""
+    return isinstance(ledger, str) and bool(_SERVER.match(ledger)) and not _WITH_PASSWORD.fullmatch(ledger)

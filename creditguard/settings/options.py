@@ -23,6 +23,7 @@ from creditguard.rules.arguments import (
     parse_thresholds,
 )
 from creditguard.rules.ports import BalanceSource, EventSink, Ledger
+from creditguard.rules.secret import SecretText
 from creditguard.rules.values import NO_LABELS, Label, OnOverrun, OnShort, SettleTime
 from creditguard.settings import CurrentSettings
 
@@ -52,6 +53,21 @@ class GuardOptions(TypedDict, total=False):
     wait: float | None
     shrink: bool | None
     sink: EventSink | None
+
+
+class LedgerUrl(SecretText):
+    """A ledger's URL that was given as an argument: it goes along with a guard that is sent to another process."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> tuple[type[LedgerUrl], tuple[str]]:
+        return LedgerUrl, (self._text,)
+
+
+def hide_password(given: Any) -> None:
+    """Put the ledger's URL, which may hold a password, where no traceback shows it. The first line of whatever takes options."""
+    if isinstance(given.get("ledger"), str):
+        given["ledger"] = LedgerUrl(given["ledger"]) if given["ledger"] else None
 
 
 def _budget(value: Any, name: str) -> Any:
@@ -93,7 +109,7 @@ class Options(NamedTuple):
     on_unreadable: OnShort | None = None
     keep: Decimal | None = None
     source: str | BalanceSource | None = None
-    ledger: str | Ledger | None = None
+    ledger: SecretText | Ledger | None = None
     account: str | None = None
     settle: SettleTime | None = None
     watch: float | None = None

@@ -9,7 +9,7 @@ from functools import partial
 
 from creditguard._version import __version__
 from creditguard.process.background import seconds
-from creditguard.rules.secret import SecretText
+from creditguard.rules.secret import SecretText, without_frames
 from creditguard.rules.values import Balance
 from creditguard.sources.api_key import ApiKey
 from creditguard.sources.apimall_answers import PATH, SOURCE, UNIT, judge
@@ -78,7 +78,7 @@ _shared: dict[tuple[SecretText, str], ApiMall] = {}
 def shared(key: SecretText, base_url: str) -> ApiMall:
     """The one source that a process has for a key and a gateway: by it guards share their readings."""
     place = key, base_url
-    return _shared.get(place) or _shared.setdefault(place, ApiMall(key, base_url))
+    return _shared.get(place) or _shared.setdefault(place, without_frames(partial(ApiMall, key, base_url)))
 
 
 def _jitter() -> float:

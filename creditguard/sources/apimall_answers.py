@@ -40,6 +40,8 @@ CODES = {"unauthorized": 401, "forbidden": 403, "not_found": 404, "rate_limited"
 """What the gateway's error codes stand for, should one come with status 200."""
 
 _QUOTED = 60
+_MOST_PARTS = 1000
+"""Objects and lists in an answer: there are a handful in any that is a balance."""
 _REQUEST_ID = 100
 _NOT_VISIBLE = re.compile("[^!-~]+")
 _SECONDS = re.compile(r"\d{1,9}(\.\d{1,9})?", re.ASCII)
@@ -126,9 +128,12 @@ def _document(answer: Answer) -> dict[str, Any]:
         raise _OddError("it is empty")
     text = answer.body.decode("utf-8", "replace")
     try:
+        # Counted first: where the host has raised its recursion limit, json would go on until the process crashes.
+        if answer.body.count(b"[") + answer.body.count(b"{") > _MOST_PARTS:
+            raise RecursionError
         document = _DECODER.decode(answer.body.decode("utf-8"))
     except RecursionError:
-        raise _OddError("JSON nested too deep") from None
+        raise _OddError("JSON of too many parts, or nested too deep") from None
     except (ValueError, ArithmeticError):  # ArithmeticError: an exponent beyond what Decimal knows
         raise _OddError("not JSON", text) from None
     if not isinstance(document, dict):
@@ -175,7 +180,7 @@ def _request_id(answer: Answer, document: Mapping[str, Any], key: ApiKey) -> str
     given = document.get("request_id")
     if not isinstance(given, str) or not given:
         given = answer.headers.get("x-request-id", "")
-    return key.hidden(_NOT_VISIBLE.sub("", given[:1000]))[:_REQUEST_ID] or None
+    return key.hidden(_NOT_VISIBLE.sub("", given))[:_REQUEST_ID] or None
 
 
 def _said(document: Mapping[str, Any], key: ApiKey) -> tuple[str, str]:
@@ -189,7 +194,7 @@ def _said(document: Mapping[str, Any], key: ApiKey) -> tuple[str, str]:
 
 def _host(location: str, key: ApiKey) -> str:
     """The host of a URL. Not its query or user name, which may hold a secret."""
-    _, separator, rest = location.partition("://")
+    _, separator, rest = key.hidden(location).partition("://")
     authority = re.split(r"[/?#\\]", rest, maxsplit=1)[0].rpartition("@")[2]
     return _shown(authority, key) if separator and authority else "another place"
 
@@ -197,5 +202,8 @@ def _host(location: str, key: ApiKey) -> str:
 def _shown(text: str, key: ApiKey) -> str:
     """What a server sent, fit for a log: short, on one line, without the key."""
     shown = key.hidden(text)
+    visible = _NOT_VISIBLE.sub("", shown)
+    if key.hidden(visible) != visible:  # it came in pieces, as in an answer in UTF-16
+        shown = key.hidden(visible)
     shown = shown if len(shown) <= _QUOTED else f"{shown[:_QUOTED]}..."
     return shown.encode("unicode_escape").decode("ascii")

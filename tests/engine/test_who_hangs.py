@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import os
 import signal
 import sys
@@ -16,6 +17,7 @@ from creditguard import LedgerUnavailable, SourceError
 from creditguard.engine.desk import Desk
 from creditguard.engine.engine import engine
 from creditguard.ledgers.none import NoLedger
+from creditguard.rules.events import Event
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -24,6 +26,7 @@ BOUND = 2 * TIMEOUT + 2.0
 """What entering or leaving may take: twice the timeout, and two seconds for the flow's last word."""
 SLACK = 3.0
 """A machine with other things to do."""
+ADMITTED = Event("creditguard.admitted", "info", {"run_id": "0123456789"})
 
 
 @pytest.fixture(autouse=True)
@@ -353,6 +356,36 @@ def test_an_extension_that_the_ledger_grants_too_late_is_given_back(sqlite_world
         gate.set()
         assert until(lambda: "shrink" in ledger.calls and held(sqlite_world) == [10])
         assert run.budget == 10
+
+
+def test_when_as_many_sinks_hang_as_are_left_behind_nobody_waits_for_an_event_any_more(sqlite_world, gate):
+    """Until one of them comes back: then callers go on when their events are out, as before."""
+    engine().start()
+    emitter, done = engine().emitter, []
+    for _ in range(3):
+        log = HangingLog(gate)
+        emitter.emit(contextvars.copy_context(), log, ADMITTED)
+        assert until(lambda log=log: log.hanging)
+        time.sleep(2.1)  # from now on it is taken to hang
+        emitter.emit(contextvars.copy_context(), Log(), ADMITTED)
+        time.sleep(0.1)
+    emitter.after(lambda: done.append(1))
+    assert done == [1]
+    gate.set()
+    assert until(emitter.idle)
+    emitter.after(lambda: done.append(2))
+    assert until(lambda: done == [1, 2])
+
+
+def test_what_is_done_elsewhere_is_done_here_when_all_service_threads_hang(monkeypatch, gate):
+    monkeypatch.setattr("creditguard.engine.engine._LONGEST_IMPORT", 0.2)
+    engine().start()
+    hanging = []
+    for _ in range(100):  # more than there are threads
+        engine().service.put(lambda: (hanging.append(1), gate.wait()))
+    assert until(lambda: len(hanging) >= 32)
+    assert in_thread(engine().elsewhere, lambda: "done")() == "done"
+    gate.set()
 
 
 def test_a_release_that_failed_is_made_when_the_ledger_is_back(sqlite_world):

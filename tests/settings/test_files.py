@@ -220,6 +220,32 @@ def test_such_a_file_may_say_where_its_own_key_goes_but_only_that(places, monkey
     assert (found.api_key.get_secret_value(), found.base_url) == ("another", "https://ours.example")
 
 
+@pytest.mark.parametrize(
+    ("ledger", "refused"),
+    [
+        ("postgresql://elsewhere.example/ledger", True),
+        (" Postgres://me@elsewhere.example/ledger", True),
+        ("postgresql://me:@elsewhere.example/ledger", True),
+        ("postgresql://elsewhere.example/ledger?user=a:b@c", True),
+        ("postgresql://me:its@elsewhere.example/ledger?password=", True),
+        ("postgresql://me:its@elsewhere.example/ledger?pas%73word=", True),
+        ("postgresql://me:its@elsewhere.example/ledger?sslmode=require", False),
+        ("postgres://me:its@one.example,two.example", False),
+        ("sqlite:///ledger.db", False),
+    ],
+)
+def test_a_password_of_the_environment_goes_nowhere_by_such_a_file(places, monkeypatch, ledger, refused):
+    """libpq sends PGPASSWORD to whatever server it is told to ask."""
+    places.own.write_text(f"api_key = 'its-own'\nledger = '{ledger}'\n")
+    if not refused:
+        assert settings.current().ledger.get_secret_value().strip() == ledger
+        return
+    with pytest.raises(ConfigurationError, match=r"^ledger in creditguard\.toml is refused"):
+        settings.current()
+    monkeypatch.setenv("CREDITGUARD_LEDGER", "none")
+    assert settings.current().ledger.get_secret_value() == "none"
+
+
 def test_the_key_of_the_environment_is_sent_nowhere_by_a_checkout(gateway, places, monkeypatch, check):
     monkeypatch.delenv("CREDITGUARD_BASE_URL")
     (places.work / "pyproject.toml").write_text(in_pyproject(f"base_url = '{gateway.url}'\n"))

@@ -1,8 +1,10 @@
-"""What a signal handler of the host's raises while settings are read comes out, at whatever line: a TimeoutError is an OSError, too."""
+"""What a signal handler of the host's raises while settings are read comes out, at whatever line (a TimeoutError is an OSError, too), and
+no frame that it shows holds a key or a password."""
 
 from __future__ import annotations
 
 import sys
+import traceback
 from collections.abc import Callable
 from itertools import count
 from pathlib import Path
@@ -12,6 +14,8 @@ from typing import Any
 import pytest
 
 from creditguard import settings
+
+HUSH = "sk-0123456789abcdef"
 
 
 def _struck(line: int) -> bool:
@@ -30,6 +34,8 @@ def _struck(line: int) -> bool:
         settings.current()
     except TimeoutError as error:
         assert str(error) == "time is up"
+        own = traceback.walk_tb(error.__traceback__.tb_next)  # beyond this frame
+        assert not [frame for frame, _ in own if HUSH in repr(frame.f_locals)]
         return True
     finally:
         sys.settrace(before)
@@ -40,7 +46,8 @@ def _struck(line: int) -> bool:
 @pytest.mark.parametrize("file", ["none", "pyproject.toml"])
 def test_a_time_limit_comes_out_at_every_line(file: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     key = tmp_path / "key"
-    key.write_text("sk-0123456789abcdef")
+    key.write_text(HUSH)
+    monkeypatch.setenv("CREDITGUARD_LEDGER", f"postgresql://me:{HUSH}@db.example/ledger")
     monkeypatch.setenv("APIMALL_API_KEY_FILE", str(key))
     working = tmp_path / "project" / "folder"
     working.mkdir(parents=True)

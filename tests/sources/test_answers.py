@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import decimal
 import json
+import subprocess
+import sys
 from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 
@@ -270,6 +272,48 @@ def test_a_key_that_the_server_echoes_is_not_repeated(status, echo):
         error = error_of(body, status, x_request_id=echo, location=f"https://{echo}/")
         assert echo.lower() not in f"{error} {error.args}".lower()
         assert echo.lower()[:20] not in f"{error} {error.args}".lower()
+
+
+ODD_KEY = "live0123456789/@abcdef?x#y"
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        (b"", {"location": f"https://{ODD_KEY}.example/"}),
+        (b"", {"x-request-id": " " * 980 + ODD_KEY}),
+        (json.dumps({"request_id": "\0" * 980 + ODD_KEY}).encode(), {}),
+        (json.dumps({"error": {"code": "\0".join(ODD_KEY)}}).encode(), {}),
+        (f"invalid key {ODD_KEY}".encode("utf-16"), {}),
+        (f"invalid key {ODD_KEY}".encode("utf-32-be"), {}),
+    ],
+)
+@pytest.mark.parametrize("status", [200, 302, 401])
+def test_a_key_that_is_echoed_in_pieces_is_not_repeated(status, body, headers):
+    """A key of any form, which nothing but the key itself tells."""
+    error = judge(Answer(status, headers, body), "gateway.example", ApiKey(ODD_KEY), NOW).error
+    shown = str(error.args).replace("\\\\x00", "")
+    assert ODD_KEY[:12] not in shown
+
+
+def test_a_deep_answer_does_not_crash_a_process_that_has_raised_its_recursion_limit():
+    program = """
+import sys, threading
+from datetime import datetime, timezone
+from creditguard.sources.api_key import ApiKey
+from creditguard.sources.apimall_answers import judge
+from creditguard.sources.outcomes import Answer
+sys.setrecursionlimit(10**6)
+def read():
+    for body in (b"[" * 65536, b'{"a":' * 13000):
+        print(judge(Answer(200, {}, body), "gateway.example", ApiKey("sk-0123456789"), datetime.now(timezone.utc)).error)
+thread = threading.Thread(target=read)
+thread.start()
+thread.join()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0
+    assert done.stdout.count("nested too deep") == 2
 
 
 JSON = st.recursive(
