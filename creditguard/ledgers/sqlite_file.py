@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 import sqlite3
+import time
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
@@ -19,6 +20,7 @@ from typing import Any
 from creditguard.ledgers.filelock import FileLock
 from creditguard.ledgers.paths import default_path
 from creditguard.ledgers.sqlite_sql import MIGRATIONS, OLDEST
+from creditguard.process.background import seconds
 
 _SMALL = 20_000  # pages: what is rewritten in a tenth of a second
 
@@ -56,7 +58,7 @@ class File:
             if level < len(MIGRATIONS):
                 self.lock.take(wait)
                 try:
-                    self._migrate()
+                    self._migrate(wait)
                 finally:
                     self.lock.release()
             # SQLite keeps its log, and the index of that, beside the file itself.
@@ -94,11 +96,11 @@ class File:
             raise NotOursError(f"was written by a newer creditguard (schema {version}): upgrade creditguard here")
         return int(meta.get("level", version))
 
-    def _migrate(self) -> None:
+    def _migrate(self, wait: float) -> None:
         # Of a new file. A verb changes a few small rows, and whole pages are written.
         self._all("PRAGMA page_size = 1024")
         self._all("PRAGMA auto_vacuum = INCREMENTAL")
-        self._all("PRAGMA journal_mode = WAL")
+        self._keep_a_log(wait)
         self._all("BEGIN IMMEDIATE")
         try:
             for migration in MIGRATIONS[self._level() :]:
@@ -113,6 +115,18 @@ class File:
         if self._all("PRAGMA auto_vacuum") == [(0,)] and self._all("PRAGMA page_count")[0][0] < _SMALL:
             with suppress(sqlite3.OperationalError):  # somebody reads it: another time
                 self.compact()
+
+    def _keep_a_log(self, wait: float) -> None:
+        """SQLite does not wait here for who makes the file at the same time, as another thread of ours may: so we do."""
+        ends = seconds() + wait
+        while True:
+            try:
+                self._all("PRAGMA journal_mode = WAL")
+                return
+            except sqlite3.OperationalError as error:
+                if str(error) != "database is locked" or seconds() > ends:
+                    raise
+            time.sleep(0.01)
 
     def compact(self) -> None:
         """Rewrite the file, without what is free in it, and so that it gives space back from now on."""

@@ -137,6 +137,23 @@ def test_a_file_that_was_deleted_under_us_is_made_anew(path: Path) -> None:
         assert [live.hold.id for live in other.holds()] == ["two"]
 
 
+def test_a_new_file_that_another_thread_makes_too_is_waited_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path.touch()
+    ask, making = sqlite_file.File._all, []
+
+    def lock_just_before(file: sqlite_file.File, statement: str) -> list[Any]:
+        if statement == "PRAGMA journal_mode = WAL" and not making:
+            shell.execute("BEGIN IMMEDIATE")
+            making.append(threading.Timer(0.2, shell.rollback))
+            making[0].start()
+        return ask(file, statement)
+
+    monkeypatch.setattr(sqlite_file.File, "_all", lock_just_before)
+    with ledger_at(path) as ledger, shell_at(path) as shell:
+        assert ledger.reserve(hold(), OWNER, available=120, mark=None).admitted
+        making[0].join()
+
+
 @pytest.mark.parametrize("removed", [["-shm"], ["-wal"], ["-wal", "-shm"], [""], ["", "-wal", "-shm"], ["-lock"]])
 def test_whatever_is_removed_under_the_living_no_hold_goes_silently(
     path: Path, agents: Callable[..., Agent], removed: list[str]
