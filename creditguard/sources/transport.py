@@ -121,8 +121,13 @@ class _Exchange:
         left = self._left()
         timeouts = {"connect": left / ADDRESSES, "read": left, "write": left, "pool": left}
         extensions = {"timeout": timeouts, "trace": self._trace}
-        headers = {"Host": self._route.host, **self._headers()}
-        return httpx.Request("GET", self._route.url, headers=headers, stream=_NOTHING, extensions=extensions)
+        return httpx.Request(
+            "GET",
+            self._route.url,
+            headers={"Host": self._route.host, **self._headers()},  # in no variable of ours: there is the key
+            stream=_NOTHING,
+            extensions=extensions,
+        )
 
     def _left(self) -> float:
         left = self.due - seconds()
