@@ -20,9 +20,10 @@ from creditguard.guarding.wiring import wire
 from creditguard.rules.amounts import Amount, rounded, to_credits
 from creditguard.rules.arguments import parse_name
 from creditguard.rules.ports import EventSink
+from creditguard.rules.secret import SecretText
 from creditguard.rules.values import Admission, Plan
 from creditguard.settings import CurrentSettings
-from creditguard.settings.options import LedgerUrl, Options, hide_password
+from creditguard.settings.options import Options, hide_password
 
 if TYPE_CHECKING:
     from typing_extensions import Unpack
@@ -119,7 +120,7 @@ class guard:  # noqa: N801 - read at its place of use: `with guard(...)`, `@guar
 
     def _run_in(self, host: hosts.Host, name: str | None, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Run:
         process, ledger = engine(), self._options.ledger
-        kind = ledger.get_secret_value().partition(":")[0] if isinstance(ledger, LedgerUrl) else ""
+        kind = ledger.get_secret_value().partition(":")[0] if isinstance(ledger, SecretText) else ""
         laid = self._lay() if kind in process.warm else process.elsewhere(self._lay)
         process.warm.add(kind)
         job = self._name or name or host.job or "unnamed"

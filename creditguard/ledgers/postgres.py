@@ -47,6 +47,7 @@ from creditguard.errors import ConfigurationError, LedgerUnavailable
 from creditguard.ledgers import postgres_sql as sql
 from creditguard.ledgers import rows
 from creditguard.process.identity import ELAPSED, KERNEL, clock, is_dead, this_process
+from creditguard.rules.secret import GivenSecret
 from creditguard.rules.values import Grant, Hold, LiveHold, Mark, Owner, Reading
 
 _TRIES = 4
@@ -105,7 +106,8 @@ class PostgresLedger:
         skew: Callable[[], float] = float,
         is_dead: Callable[[Owner], bool] = is_dead,
     ) -> None:
-        self._connection_info = _parse(url)
+        info = self._connection_info = _parse(url)
+        self._passwords = {name: GivenSecret(info.pop(name)) for name in ("password", "sslpassword") if info.get(name)}
         self.ttl: float | None = ttl
         self._ttl = ttl
         self._keep = keep
@@ -327,6 +329,7 @@ class PostgresLedger:
         try:
             connection = _Connection.connect(
                 **cast("dict[str, Any]", self._connection_info),
+                **cast("dict[str, Any]", {name: each.get_secret_value() for name, each in self._passwords.items()}),
                 autocommit=True,
                 prepare_threshold=None,
                 cursor_factory=psycopg.ClientCursor,
@@ -391,8 +394,9 @@ class PostgresLedger:
         if isinstance(error, errors.InsufficientPrivilege):
             return f"{_one_line(error)}: grant this role USAGE on schema creditguard and the use of its tables"
         message = _one_line(error)
-        password = self._connection_info.get("password")
-        return message.replace(password, "***") if password else message
+        for password in self._passwords.values():
+            message = message.replace(password.get_secret_value(), "***")
+        return message
 
 
 def _sweep(connection: _Connection, asked: Mapping[str, Any]) -> list[LiveHold]:

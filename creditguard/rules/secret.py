@@ -34,6 +34,15 @@ class SecretText:
         raise TypeError("a secret is not pickled: a process reads its own settings")
 
 
+class GivenSecret(SecretText):
+    """What a program gave to a guard or a ledger itself: it goes along when that is sent to another process."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> tuple[type[GivenSecret], tuple[str]]:
+        return GivenSecret, (self._text,)
+
+
 def without_frames(work: Callable[[], T]) -> T:
     """Do the work; what comes out of it, an interrupt too, has lost the frames that it came through: they hold secrets."""
     handled = sys.exc_info()[1]

@@ -23,7 +23,7 @@ from creditguard.rules.arguments import (
     parse_thresholds,
 )
 from creditguard.rules.ports import BalanceSource, EventSink, Ledger
-from creditguard.rules.secret import SecretText
+from creditguard.rules.secret import GivenSecret, SecretText
 from creditguard.rules.values import NO_LABELS, Label, OnOverrun, OnShort, SettleTime
 from creditguard.settings import CurrentSettings
 
@@ -55,19 +55,10 @@ class GuardOptions(TypedDict, total=False):
     sink: EventSink | None
 
 
-class LedgerUrl(SecretText):
-    """A ledger's URL that was given as an argument: it goes along with a guard that is sent to another process."""
-
-    __slots__ = ()
-
-    def __reduce__(self) -> tuple[type[LedgerUrl], tuple[str]]:
-        return LedgerUrl, (self._text,)
-
-
 def hide_password(given: Any) -> None:
     """Put the ledger's URL, which may hold a password, where no traceback shows it. The first line of whatever takes options."""
     if isinstance(given.get("ledger"), str):
-        given["ledger"] = LedgerUrl(given["ledger"]) if given["ledger"] else None
+        given["ledger"] = GivenSecret(given["ledger"]) if given["ledger"] else None
 
 
 def _budget(value: Any, name: str) -> Any:

@@ -8,6 +8,7 @@ import pytest
 from renderers import RENDERERS, showing
 
 from creditguard import ConfigurationError, CreditGuardError, guard
+from creditguard.ledgers import open_ledger
 
 PASSWORD = "hunter2"
 WRONG = {
@@ -49,6 +50,14 @@ def test_a_guard_takes_its_ledger_along(credit_gateway, tmp_path):
         pass
     assert run.report.outcome == "succeeded"
     assert (tmp_path / "ledger.db").exists()
+
+
+def test_the_ledger_itself_shows_no_password_and_takes_it_along():
+    ledger = open_ledger(f"postgresql://me:{PASSWORD}@127.0.0.1:9/x?sslpassword={PASSWORD}2")
+    assert PASSWORD not in f"{ledger!r} {vars(ledger)}"
+    again = pickle.loads(pickle.dumps(ledger))
+    assert again._passwords == ledger._passwords
+    assert [each.get_secret_value() for each in again._passwords.values()] == [PASSWORD, f"{PASSWORD}2"]
 
 
 def test_the_renderers_would_show_it():
