@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import json
 import logging
+import sys
 import threading
 import time
 
@@ -166,3 +167,23 @@ def test_a_request_is_in_no_log_above_debug_and_its_headers_in_none(source, read
     assert {record.name.partition(".")[0] for record in caplog.records} == {"httpcore"}
     assert {record.levelno for record in caplog.records} == {logging.DEBUG}
     assert "Bearer" not in json.dumps([record.getMessage() for record in caplog.records])
+
+
+def test_no_frame_of_ours_holds_the_key_while_a_request_is_made(server, source, read, monkeypatch):
+    """A profiler, or a debugger, looks into the frames of all threads at any instant (`sys._current_frames`)."""
+    server.script = [balance()]
+    frames = []
+    make = httpx.Request
+
+    def looking(*args, **kwargs):
+        frame = sys._getframe(1)
+        while frame:
+            if frame.f_globals["__name__"].startswith("creditguard."):
+                frames.append(f"{frame.f_code.co_name}: {frame.f_locals}")
+            frame = frame.f_back
+        return make(*args, **kwargs)
+
+    monkeypatch.setattr(transport.httpx, "Request", looking)
+    read(source)
+    assert frames
+    assert not [frame for frame in frames if KEY in frame]
