@@ -1,13 +1,15 @@
 """The ledger of a fleet: PostgreSQL, in a schema of its own, shared by every host that is given the same URL.
 
-**One round trip, one transaction.** A verb is a function in the schema (`ledgers.postgres_sql`), called by one message over the
-simple protocol: the texts are parsed and planned once per connection of the server, and not per call. The function locks the
-account's row before it touches the account's holds, so whatever changes them or the totals happens one at a time; its later
-statements, at READ COMMITTED, see all that was committed before the lock was had. (In a single statement they would not: a
-statement that waits for a row looks at everything but this row as it was before the wait.) Locks are taken in one order, run, account, clock, owner, so no
-two verbs wait for each other. Two verbs need more than one trip: `sweep`, since whether an owner is dead is seen from its own
-host only, and the mark at a run's exit is not taken together with `settle`: the report that is settled says how many runs
-overlapped, so it cannot be written before the mark is known, and the mark must come after the last balance.
+**One round trip, one transaction.** A verb is a function in the schema (`ledgers.postgres_sql`), called by one message over
+the simple protocol: the texts are parsed and planned once per connection of the server, and not per call. The function locks
+the account's row before it touches the account's holds, so whatever changes them or the totals happens one at a time; its
+later statements, at READ COMMITTED, see all that was committed before the lock was had. (In a single statement they would not:
+a statement that waits for a row looks at everything but this row as it was before the wait.) Locks are taken in one order,
+run, account, clock, owner, so no two verbs wait for each other. Two verbs need more than one trip: `sweep`, since whether an
+owner is dead is seen from its own host only (and what it frees is reported in the same transaction, which the server ends
+should this process stop in between), and the mark at a run's exit is not taken together with `settle`: the report that is
+settled says how many runs overlapped, so it cannot be written before the mark is known, and the mark must come after the last
+balance.
 
 **Poolers.** Nothing outlives a transaction: no prepared statements, no session settings, no session locks, no LISTEN. So the
 ledger works through a pooler that lends a connection per transaction. Timeouts are local to the transaction.
