@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Mapping
+from functools import partial
 from importlib import import_module
 from types import FunctionType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from creditguard.engine.engine import engine
 from creditguard.errors import BudgetExceeded, CreditGuardError
 from creditguard.rules.ports import EventSink
 from creditguard.rules.values import Label, Outcome
@@ -62,12 +64,17 @@ class Host:
 PLAIN = Host()
 
 
+_loaded: dict[str, Any] = {}
+
+
 def here() -> Host:
     """The host of the code that calls this."""
     for orchestrator, module in _MODULES.items():
         if orchestrator in sys.modules:
             try:
-                host: Host | None = import_module(module).here()
+                if module not in _loaded:  # not here: a time limit that interrupts an import may leave its lock taken
+                    _loaded[module] = engine().elsewhere(partial(import_module, module))
+                host: Host | None = _loaded[module].here()
             except ImportError:
                 continue  # one without what the extra needs
             if host:

@@ -11,10 +11,12 @@ import json
 import logging
 import re
 from collections.abc import Callable, Mapping
-from contextvars import copy_context
+from contextvars import Context, copy_context
 from decimal import Decimal
+from functools import partial
 from typing import Any
 
+from creditguard.engine.engine import engine
 from creditguard.engine.waiting import Ticket, shielded
 from creditguard.errors import CreditGuardError, InsufficientCredits, shortage
 from creditguard.rules import events
@@ -114,21 +116,36 @@ def in_a_thread(job: str, work: Callable[[], object]) -> Ticket[None]:
     """Write an artifact of the job in a thread of its own: who waits for it does so for as long as they like, and the signal or the
     cancellation that comes meanwhile is theirs alone. What goes wrong is logged, and never reaches the job."""
     ticket: Ticket[None] = Ticket()
+    # Prefect's time limits raise an exception in the thread of a task; one that it starts itself would get it in its place (CPython
+    # knows a new thread by the one that starts it until it runs). So one of the engine's does.
+    start = partial(_start, copy_context(), job, work, ticket)
+    try:
+        engine().start()
+        engine().service.put(start)
+    except RuntimeError as error:
+        _lacks_thread(job, ticket, error)
+    return ticket
 
+
+def _start(context: Context, job: str, work: Callable[[], object], ticket: Ticket[None]) -> None:
     def do() -> None:
         try:
             work()
         except Exception:
             _log.warning("no artifact of %s", job, exc_info=True)
-        ticket.deliver(None)
-        ticket.finish()
+        finally:
+            ticket.deliver(None)
+            ticket.finish()
 
     try:
-        _thread.start_new_thread(copy_context().run, (do,))
-    except RuntimeError as error:  # the system has no thread to give
-        _log.warning("no artifact of %s: %s", job, error)
-        ticket.finish()
-    return ticket
+        _thread.start_new_thread(context.run, (do,))
+    except RuntimeError as error:
+        _lacks_thread(job, ticket, error)
+
+
+def _lacks_thread(job: str, ticket: Ticket[None], error: RuntimeError) -> None:
+    _log.warning("no artifact of %s: %s", job, error)
+    ticket.finish()
 
 
 def wait(ticket: Ticket[None]) -> None:

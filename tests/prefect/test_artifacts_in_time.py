@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import asyncio
 import os
 import signal
@@ -148,3 +149,24 @@ def test_a_signal_that_nobody_handles_waits_for_the_page(gateway, monkeypatch) -
         assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def test_a_task_starts_no_thread(gateway, monkeypatch) -> None:
+    """CPython would raise in it what Prefect's time limit raises in the task."""
+    starters = []
+    start = _thread.start_new_thread
+
+    def noting(function, *args: object) -> int:
+        if function.__name__ == "run":  # a context's: that of an artifact
+            starters.append(threading.current_thread().name)
+        return start(function, *args)
+
+    monkeypatch.setattr(_thread, "start_new_thread", noting)
+
+    @flow
+    def job() -> None:
+        with guard("job", budget=5):
+            pass
+
+    job()
+    assert set(starters) == {"creditguard"}
