@@ -124,7 +124,8 @@ _FUNCTIONS = """
     -- Verbs on one run come one at a time: a release must not pass by a reservation that is being made. Before all other locks.
     CREATE FUNCTION creditguard.lock_run(p_run text, p_wait text) RETURNS void LANGUAGE plpgsql AS $$
     BEGIN
-        PERFORM set_config('lock_timeout', p_wait, true), pg_advisory_xact_lock(7165064744911531332 # hashtext(p_run));
+        PERFORM pg_catalog.set_config('lock_timeout', p_wait, true),
+            pg_catalog.pg_advisory_xact_lock(7165064744911531332 OPERATOR(pg_catalog.#) pg_catalog.hashtext(p_run));
     END $$;
 
     -- The account's row, locked, and made if need be.
