@@ -53,7 +53,7 @@ LATE = f"""
 import os, subprocess, time
 from creditguard.cli.record import append
 from creditguard.guarding.guard import extend_run
-extend_run(os.environ["CREDITGUARD_RUN_ID"], 30, 50)
+extend_run(os.environ["CREDITGUARD_RUN_ID"], "python", 30, 50)
 append("10")
 time.sleep(2.5)
 subprocess.run("{ME} holds --json", shell=True)
