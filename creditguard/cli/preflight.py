@@ -20,9 +20,9 @@ class Events:
 
     def __init__(self, options: argparse.Namespace) -> None:
         """Raises ConfigurationError if the settings cannot be used."""
-        self._sink = StderrSink(_settings.current().log_format, SCREEN.write)
-        self._quiet = options.quiet
-        self.told = False
+        self._sink: StderrSink = StderrSink(_settings.current().log_format, SCREEN.write)
+        self._quiet: bool = options.quiet
+        self.told: bool = False
         """A person has read why the job does not start, and need not be told again."""
 
     def emit(self, event: Event) -> None:

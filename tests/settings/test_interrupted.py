@@ -3,6 +3,7 @@ no frame that it shows holds a key or a password."""
 
 from __future__ import annotations
 
+import gc
 import sys
 import traceback
 from collections.abc import Callable
@@ -29,6 +30,7 @@ def _struck(line: int) -> bool:
 
     settings._latest = None
     before = sys.gettrace()
+    gc.disable()  # what a callback of the collector's raises is swallowed by Python itself
     sys.settrace(trace)
     try:
         settings.current()
@@ -39,6 +41,7 @@ def _struck(line: int) -> bool:
         return True
     finally:
         sys.settrace(before)
+        gc.enable()
     assert next(lines) <= line, f"the TimeoutError at line {line} was swallowed"
     return False
 
