@@ -223,15 +223,21 @@ class Poller:
             SELECT CAST(admitted AS bigint) - CAST(released AS bigint), started - ended, coalesce(total, 0), live
             FROM {schema}accounts, (SELECT sum(amount) AS total, count(*) AS live FROM {schema}holds) AS h"""
 
+    def forget(self) -> None:
+        """In a forked child. SQLite would take the parent's locks on the file for the child's own, and remove its log under others."""
+        if isinstance(self.sql, sqlite3.Connection):
+            self.sql.close()
+
     def balanced(self) -> bool:
         found = self.sql.execute(self._question).fetchone()
         return found is None or (found[0], found[1]) == (found[2], found[3])
 
 
-def fork_worker(url: str, rule: str, pool: Pool, *, elsewhere: bool) -> int:
+def fork_worker(url: str, rule: str, pool: Pool, poller: Poller, *, elsewhere: bool) -> int:
     child = os.fork()
     if child == 0:
         try:
+            poller.forget()
             Worker(url, rule, pool, elsewhere=elsewhere).work()
         except BaseException as error:
             print(f"worker: {error!r}", file=sys.stderr, flush=True)
@@ -253,16 +259,16 @@ def main() -> None:
     ledger.set_lagging(ACCOUNT, rule == "waiting")
     ledger.close()
     with tempfile.TemporaryDirectory() as directory:
-        pool = Pool(Path(directory) / "pool", LEVEL)
+        pool, poller = Pool(Path(directory) / "pool", LEVEL), Poller(url)
         workers: dict[int, bool] = {}  # and whether each is from elsewhere
 
         def start(*, elsewhere: bool) -> None:
-            workers[fork_worker(url, rule, pool, elsewhere=elsewhere)] = elsewhere
+            workers[fork_worker(url, rule, pool, poller, elsewhere=elsewhere)] = elsewhere
 
         try:
             for index in range(arguments.workers):
                 start(elsewhere=index == 0)
-            figures = burn(pool, Poller(url), workers, start, arguments)
+            figures = burn(pool, poller, workers, start, arguments)
         finally:
             for worker in workers:
                 os.kill(worker, signal.SIGKILL)
