@@ -75,7 +75,7 @@ def make_template(folder: Path) -> Path:
     (folder / "used").mkdir()
     ledger = SqliteLedger(str(folder / "used/ledger.db"))
     fill(ledger, 150)
-    with ledger._reading as sql:
+    with ledger._verb() as sql:
         sql.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
     fill_more = [Hold(f"late-{number}", "a", 5, "job", {"x": "y"}, 3) for number in range(20)]
     for hold in fill_more:

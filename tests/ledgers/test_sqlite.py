@@ -401,7 +401,7 @@ print(number, *said, sep="\\n")
 
 def test_a_database_that_may_not_grow(used: Path) -> None:
     with ledger_at(used) as ledger:
-        with ledger._reading as sql:
+        with ledger._verb() as sql:
             sql.execute("PRAGMA max_page_count = 1").fetchall()
         with pytest.raises(LedgerUnavailable, match="database or disk is full"):
             for number in range(500):
@@ -473,7 +473,7 @@ def test_without_file_locks_the_ledger_is_still_right(path: Path, monkeypatch: p
 
 def test_an_interrupt_in_a_verb_leaves_neither_lock_nor_transaction(used: Path) -> None:
     with ledger_at(used) as ledger, ledger_at(used, wait=0.3) as other:
-        with pytest.raises(KeyboardInterrupt), ledger._writing as sql:
+        with pytest.raises(KeyboardInterrupt), ledger._verb(writes=True) as sql:
             sql.execute("DELETE FROM holds")
             raise KeyboardInterrupt
         assert other.reserve(hold("after"), OWNER, available=None, mark=None).admitted

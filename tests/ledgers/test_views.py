@@ -270,7 +270,7 @@ def test_watchers_on_different_clocks_do_not_disturb_each_other(backend: Backend
         backend.clock.forward(20)
     assert [live.hold.id for live in ledger.sweep("a")] == ["one"]
     ledger.settle("last", "a", {})
-    with ledger._reading as sql:
+    with ledger._verb() as sql:
         assert sql.execute("SELECT count(*) FROM watches").fetchall() == [(0,)]
 
 
