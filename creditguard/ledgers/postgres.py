@@ -74,6 +74,7 @@ _RESERVE = sql.call(
     "owner", "ttl", *_LOOK, "wait", "waits",
 )  # fmt: skip
 _EXTEND = sql.call("extend", "run_id", "by", "name", "available", "released", "wait")
+_SHRINK = sql.call("shrink", "run_id", "to", "budget", "wait")
 _SET_LAGGING = sql.call("set_lagging", "account", "lagging", "wait")
 _RENEW = sql.call("renew", "owner", "run_ids", "ttl", *_LOOK, "wait")
 _SETTLE = sql.call("settle", "run_id", "account", "job", "report", "wait")
@@ -162,7 +163,7 @@ class PostgresLedger:
         )
 
     def shrink(self, run_id: str, to: int, *, budget: int | None = None) -> None:
-        self._tell(sql.SHRINK, {"run_id": rows.text(run_id), "to": max(to, 0), "budget": budget})
+        self._tell(_SHRINK, {"run_id": rows.text(run_id), "to": max(to, 0), "budget": budget})
 
     def set_lagging(self, account: str, lagging: bool) -> None:
         self._tell(_SET_LAGGING, {"account": rows.text(account), "lagging": lagging})
