@@ -52,7 +52,7 @@ from typing import Any, TypeAlias
 from creditguard.errors import LedgerUnavailable
 from creditguard.ledgers import rows
 from creditguard.ledgers import sqlite_sql as statements
-from creditguard.ledgers.sqlite_file import File, NotOursError, let_go_of_inherited
+from creditguard.ledgers.sqlite_file import LedgerFile, NotOursError, let_go_of_inherited
 from creditguard.process.identity import ELAPSED, KERNEL, RUNNING, Clock, clock, is_dead, this_process
 from creditguard.rules.values import Grant, Hold, LiveHold, Mark, Owner, Reading
 
@@ -95,7 +95,7 @@ class SqliteLedger:
         self._wait = wait
         self._skew = skew
         self._is_dead = is_dead
-        self._file: File | None = None
+        self._file: LedgerFile | None = None
         self._mutexes: dict[int, _thread.LockType] = {}
         self._clock = Clock("")
 
@@ -387,7 +387,7 @@ class SqliteLedger:
         pid = os.getpid()
         return self._mutexes.get(pid) or self._mutexes.setdefault(pid, _thread.allocate_lock())
 
-    def _opened(self) -> File:
+    def _opened(self) -> LedgerFile:
         file = self._file
         if file is not None and file.pid != os.getpid():
             let_go_of_inherited()  # a fork that Python was not told of
@@ -396,7 +396,7 @@ class SqliteLedger:
             file.close()  # deleted or replaced under us: others would not see what we write
             file = None
         if file is None:
-            file = self._file = File(self._path, self._wait)
+            file = self._file = LedgerFile(self._path, self._wait)
             self._clock = clock()
         file.busy = True
         return file

@@ -139,16 +139,16 @@ def test_a_file_that_was_deleted_under_us_is_made_anew(path: Path) -> None:
 
 def test_a_new_file_that_another_thread_makes_too_is_waited_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path.touch()
-    ask, making = sqlite_file.File._all, []
+    ask, making = sqlite_file.LedgerFile._all, []
 
-    def lock_just_before(file: sqlite_file.File, statement: str) -> list[Any]:
+    def lock_just_before(file: sqlite_file.LedgerFile, statement: str) -> list[Any]:
         if statement == "PRAGMA journal_mode = WAL" and not making:
             shell.execute("BEGIN IMMEDIATE")
             making.append(threading.Timer(0.2, shell.rollback))
             making[0].start()
         return ask(file, statement)
 
-    monkeypatch.setattr(sqlite_file.File, "_all", lock_just_before)
+    monkeypatch.setattr(sqlite_file.LedgerFile, "_all", lock_just_before)
     with ledger_at(path) as ledger, shell_at(path) as shell:
         assert ledger.reserve(hold(), OWNER, available=120, mark=None).admitted
         making[0].join()
