@@ -138,7 +138,7 @@ class PostgresLedger:
             "account": rows.text(hold.account),
             "amount": hold.amount,
             "job": rows.text(hold.job),
-            "labels": rows.labels_to_json(hold.labels),
+            "labels": rows.as_json(hold.labels),
             "balance": hold.balance,
             "available": available,
             "released": mark.released if mark else None,
@@ -197,7 +197,7 @@ class PostgresLedger:
             "run_id": rows.text(run_id),
             "account": rows.text(account),
             "job": rows.text(str(report.get("job") or "")),
-            "report": rows.report_to_json(report),
+            "report": rows.as_json(report),
         }
         seq = self._ask(_SETTLE, filed, lambda found: int(found[0][0] or -1))
         if seq % _PRUNE_EVERY == 0:
@@ -410,7 +410,7 @@ def _sweep(connection: _Connection, asked: Mapping[str, Any]) -> list[LiveHold]:
                 "account": asked["account"],
                 "run_ids": [live.hold.id for live in freed],
                 "jobs": [live.hold.job for live in freed],
-                "reports": [rows.report_to_json(rows.abandoned(live)) for live in freed],
+                "reports": [rows.as_json(rows.abandoned(live)) for live in freed],
             }
             connection.ask(sql.FILE_ABANDONED, filed)
         return freed

@@ -12,9 +12,9 @@ from datetime import datetime, timezone
 from typing import Any
 
 from creditguard.rules.amounts import from_micro, to_credits, to_json
-from creditguard.rules.values import Balance, Hold, Label, LiveHold, Mark, Owner, Reading
+from creditguard.rules.values import Balance, Hold, LiveHold, Mark, Owner, Reading
 
-_to_json = json.JSONEncoder(default=str, separators=(",", ":")).encode
+_encode = json.JSONEncoder(default=str, separators=(",", ":")).encode
 
 
 class DamagedError(ValueError):
@@ -28,12 +28,8 @@ def text(value: str) -> str:
     return value.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def labels_to_json(labels: Mapping[str, Label]) -> str:
-    return _to_json(dict(labels)) if labels else "{}"
-
-
-def report_to_json(report: Mapping[str, object]) -> str:
-    return _to_json(dict(report))
+def as_json(labels_or_report: Mapping[str, object]) -> str:
+    return _encode(dict(labels_or_report))
 
 
 def report_from_json(report: str, finished_at: float) -> dict[str, object]:

@@ -130,7 +130,7 @@ class SqliteLedger:
                     return Grant(admitted=False, held_by_others=held + kept)
             if lapses is None or not now + _FRESH * self._ttl < lease_ends <= now + self._ttl:
                 ((lapses,),) = sql.execute(statements.TAKE_LEASE, self._lease(owner, now)).fetchall()
-            job, labels = rows.text(hold.job), rows.labels_to_json(hold.labels)
+            job, labels = rows.text(hold.job), rows.as_json(hold.labels)
             sql.execute(
                 "INSERT INTO holds VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (run_id, account, owner.id, hold.amount, job, labels, self._wall(), lapses),
@@ -207,7 +207,7 @@ class SqliteLedger:
                 amount = sum(live.hold.amount for live in freed)
                 _count_released(sql, account, _mark(sql, account), amount, runs=len(freed))
                 for live in freed:
-                    report = rows.report_to_json(rows.abandoned(live))
+                    report = rows.as_json(rows.abandoned(live))
                     sql.execute(
                         statements.FILE, (live.hold.id, account, live.hold.job, self._wall(), report, True)
                     ).fetchall()
@@ -226,7 +226,7 @@ class SqliteLedger:
         with self._verb(writes=True) as sql:
             _release(sql, run_id)
             wall = self._wall()
-            filed = (run_id, account, job, wall, rows.report_to_json(report), False)
+            filed = (run_id, account, job, wall, rows.as_json(report), False)
             new = sql.execute(statements.FILE, filed).fetchall()
             if new and new[0][0] % _PRUNE_EVERY == 0:
                 sql.execute(statements.PRUNE, (wall - self._keep,))
