@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import psycopg
 import pytest
 from ledger_world import Backend, Server
 from promises import OWNERS, READING, ask_all, fill
@@ -221,25 +222,13 @@ def test_totals_that_contradict_each_other_admit_nobody(backend: Backend) -> Non
         ledger.reserve(Hold(account, account, 100, "job"), OWNERS[0], available=None, mark=None)
         statement = f"UPDATE {schema}accounts SET admitted = {odd} WHERE account = '{account}'"
         if schema:
-            PostgresServer(backend.url).execute(statement)
+            with psycopg.connect(backend.url) as connection:
+                connection.execute(statement.encode())
         else:
             with closing(sqlite3.connect(backend.url.removeprefix("sqlite:///"))) as sql, sql:
                 sql.execute(statement)
         with pytest.raises(LedgerUnavailable):
             ledger.reserve(Hold("new", account, 10, "job"), OWNERS[0], available=100, mark=None)
-
-
-class PostgresServer:
-    """One statement, by whoever."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-
-    def execute(self, statement: str) -> None:
-        import psycopg
-
-        with psycopg.connect(self.url, autocommit=True) as connection:
-            connection.execute(statement.encode())
 
 
 def main(count: str, seed: str = "0") -> None:
