@@ -7,7 +7,7 @@ it becomes a value. What cannot be one raises some exception, which the ledgers 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
@@ -72,13 +72,11 @@ def mark(*columns: Any) -> Mark:
     return found
 
 
-def live_hold(hold: tuple[Any, ...], owner: tuple[Any, ...], since: float, lease_ends: float) -> LiveHold:
-    """A live hold from the columns of a hold (run, account, amount, job, labels, budget, balance), those of an owner (id,
-    host, boot, pid, started), and two Unix times."""
-    run_id, account, amount, job, labels, budget, balance = hold
-    if not all(isinstance(word, str) for word in (run_id, account, job, *owner[:3], owner[4])):
+def live_hold(columns: Sequence[Any], since: float, lease_ends: float) -> LiveHold:
+    """A live hold from the columns of a hold, then those of its owner, and two Unix times."""
+    run_id, account, amount, job, labels, budget, balance, identity, host, boot, pid, started = columns
+    if not all(isinstance(word, str) for word in (run_id, account, job, identity, host, boot, started)):
         raise DamagedError("a hold")
-    identity, host, boot, pid, started = owner
     return LiveHold(
         Hold(run_id, account, int(amount), job, _object(labels), None if balance is None else int(balance)),
         Owner(identity, host, boot, int(pid), started),

@@ -256,7 +256,7 @@ class SqliteLedger:
         *columns, since, lease_ends, renewed, name = row
         now = self._running()
         left = lease_ends - (now if name == self._clock.name and renewed <= now else renewed)
-        return rows.live_hold(tuple(columns[:7]), tuple(columns[7:]), since, self._wall() + left)
+        return rows.live_hold(columns, since, self._wall() + left)
 
     def history(
         self, *, account: str | None = None, job: str | None = None, since: datetime | None = None, limit: int = 20

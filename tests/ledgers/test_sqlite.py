@@ -438,14 +438,12 @@ def test_whoever_ignores_the_lock_file_is_not_waited_for_for_ever_either(used: P
         assert _try_to_reserve(ledger, 1) == "no failure"
 
 
-@pytest.mark.parametrize("how", ["no fcntl", "no locks", "no file"])
+@pytest.mark.parametrize("how", ["no locks", "no file"])
 def test_without_file_locks_the_ledger_is_still_right(path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     def refuse(*_: object) -> None:
         raise OSError(37, "No locks available")
 
-    if how == "no fcntl":
-        monkeypatch.setattr(filelock, "_AVAILABLE", False)
-    elif how == "no locks":
+    if how == "no locks":
         monkeypatch.setattr(filelock.fcntl, "lockf", refuse)
     else:
         path.with_name("ledger.db-lock").mkdir()
