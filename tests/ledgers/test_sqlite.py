@@ -13,7 +13,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from itertools import count
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -518,6 +520,41 @@ def test_an_interrupt_just_after_a_step_of_a_verb_leaves_neither_lock_nor_transa
         assert agents(f"sqlite:///{used}").ask("reserve", run="other", amount=1)
         assert _try_to_reserve(ledger, 0) == "no failure"
     assert in_balance(f"sqlite:///{used}")
+
+
+def test_an_interrupt_at_any_opcode_of_a_verb_leaves_neither_lock_nor_transaction(path: Path) -> None:
+    with ledger_at(path, wait=0.1) as other:
+        for at in count(1):
+            with ledger_at(path, wait=0.1) as ledger:
+                ledger.mark("a")
+                if not _struck(at, lambda: ledger.reserve(hold("struck", 0), OWNER, available=None, mark=None)):
+                    break
+                assert _try_to_reserve(other, at) == "no failure"
+    assert at > 200
+    assert in_balance(f"sqlite:///{path}")
+
+
+def _struck(at: int, verb: Callable[[], object]) -> bool:
+    """Ask it, and interrupt this thread at the opcode of that number; False if there are fewer."""
+    opcodes = count(1)
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        if not frame.f_code.co_filename.endswith(("ledgers/sqlite.py", "contextlib.py")):
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode" and next(opcodes) == at:
+            sys.settrace(None)
+            raise KeyboardInterrupt
+        return trace
+
+    sys.settrace(trace)
+    try:
+        verb()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(None)
+    return False
 
 
 def shell_at(path: Path) -> closing[sqlite3.Connection]:
