@@ -12,18 +12,13 @@ place of the caller, who waits for the thread, as long as it likes. The thread i
 from __future__ import annotations
 
 import _thread
+import fcntl
 import os
 import time
 from contextlib import suppress
 from pathlib import Path
-from time import CLOCK_MONOTONIC, clock_gettime
 
-try:
-    import fcntl
-except ImportError:
-    _AVAILABLE = False
-else:
-    _AVAILABLE = True
+from creditguard.process.background import seconds
 
 _STEP = 0.01
 
@@ -41,7 +36,7 @@ class FileLock:
 
     def open(self, path: Path, like: Path) -> None:
         """Open `path`, made with the mode and owner of the file `like`."""
-        self._fd = _open_like(path, like) if _AVAILABLE else -1
+        self._fd = _open_like(path, like)
 
     def take(self, wait: float) -> None:
         """Take the lock. Raises TimeoutError when another process keeps it for `wait` seconds; then this object must be closed."""
@@ -71,11 +66,9 @@ class FileLock:
     def _poll(self, wait: float) -> bool:
         """As `_block`, where the system has no thread to give, and while one of this process waits in vain already: it must not
         become ever more of them."""
-        end = (
-            clock_gettime(CLOCK_MONOTONIC) + wait
-        )  # nothing in Python freezes it (test libraries patch time.monotonic)
+        end = seconds() + wait
         while self._is_taken():
-            if clock_gettime(CLOCK_MONOTONIC) > end:
+            if seconds() > end:
                 return False
             time.sleep(_STEP)
         return True
@@ -115,10 +108,10 @@ class _Waiter:
         self._closes = False
         _thread.start_new_thread(self._work, ())
 
-    def wait(self, seconds: float) -> bool:
+    def wait(self, at_most: float) -> bool:
         """Whether the lock was had in time."""
         self._go.release()
-        if self._got.acquire(timeout=seconds):
+        if self._got.acquire(timeout=at_most):
             return True
         _stuck.add(id(self))
         if self._got.acquire(blocking=False):  # just now

@@ -6,6 +6,7 @@ a report can still tell whether they overlapped.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 
@@ -19,18 +20,21 @@ class NoLedger:
     name = "none"
     ttl: float | None = None
 
-    def __init__(self) -> None:
-        self._forget(this_process())
+    _process = ""
+    """Whose runs these are."""
+    _accounts: dict[str, str]
+    _started: Counter[str]
+    _ended: Counter[str]
 
     def mark(self, account: str) -> Mark:
         self._look()
-        return Mark(started=self._started.get(account, 0), ended=self._ended.get(account, 0))
+        return Mark(started=self._started[account], ended=self._ended[account])
 
     def reserve(self, hold: Hold, owner: Owner, *, available: int | None, mark: Mark | None) -> Grant:
         self._look()
         if hold.id not in self._accounts:
             self._accounts[hold.id] = hold.account
-            self._started[hold.account] = self._started.get(hold.account, 0) + 1
+            self._started[hold.account] += 1
         return Grant(admitted=True, held_by_others=0)
 
     def extend(self, run_id: str, by: int, *, available: int | None, mark: Mark | None) -> Grant:
@@ -49,7 +53,7 @@ class NoLedger:
         self._look()
         account = self._accounts.pop(run_id, None)
         if account is not None:
-            self._ended[account] = self._ended.get(account, 0) + 1
+            self._ended[account] += 1
         return account is not None
 
     def sweep(self, account: str) -> Sequence[LiveHold]:
@@ -82,12 +86,6 @@ class NoLedger:
 
     def _look(self) -> None:
         """Whether this is still the process that it was."""
-        me = this_process()
-        if self._process != me.id:
-            self._forget(me)
-
-    def _forget(self, process: Owner) -> None:
-        self._process = process.id
-        self._accounts: dict[str, str] = {}
-        self._started: dict[str, int] = {}
-        self._ended: dict[str, int] = {}
+        me = this_process().id
+        if self._process != me:
+            self._process, self._accounts, self._started, self._ended = me, {}, Counter(), Counter()

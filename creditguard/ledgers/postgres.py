@@ -38,7 +38,7 @@ import os
 import weakref
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
-from time import CLOCK_MONOTONIC, CLOCK_REALTIME, clock_gettime
+from time import CLOCK_REALTIME, clock_gettime
 from typing import Any, TypeVar, cast
 
 import psycopg
@@ -48,6 +48,7 @@ from psycopg.abc import PQGen
 from creditguard.errors import ConfigurationError, LedgerUnavailable
 from creditguard.ledgers import postgres_sql as sql
 from creditguard.ledgers import rows
+from creditguard.process.background import seconds
 from creditguard.process.identity import ELAPSED, KERNEL, clock, is_dead, this_process
 from creditguard.rules.secret import GivenSecret
 from creditguard.rules.values import Grant, Hold, LiveHold, Mark, Owner, Reading
@@ -74,6 +75,7 @@ _RESERVE = sql.call(
     "owner", "ttl", *_LOOK, "wait", "waits",
 )  # fmt: skip
 _EXTEND = sql.call("extend", "run_id", "by", "name", "available", "released", "wait")
+_SHRINK = sql.call("shrink", "run_id", "to", "budget", "wait")
 _SET_LAGGING = sql.call("set_lagging", "account", "lagging", "wait")
 _RENEW = sql.call("renew", "owner", "run_ids", "ttl", *_LOOK, "wait")
 _SETTLE = sql.call("settle", "run_id", "account", "job", "report", "wait")
@@ -137,7 +139,7 @@ class PostgresLedger:
             "account": rows.text(hold.account),
             "amount": hold.amount,
             "job": rows.text(hold.job),
-            "labels": rows.labels_to_json(hold.labels),
+            "labels": rows.as_json(hold.labels),
             "balance": hold.balance,
             "available": available,
             "released": mark.released if mark else None,
@@ -162,7 +164,7 @@ class PostgresLedger:
         )
 
     def shrink(self, run_id: str, to: int, *, budget: int | None = None) -> None:
-        self._tell(sql.SHRINK, {"run_id": rows.text(run_id), "to": max(to, 0), "budget": budget})
+        self._tell(_SHRINK, {"run_id": rows.text(run_id), "to": max(to, 0), "budget": budget})
 
     def set_lagging(self, account: str, lagging: bool) -> None:
         self._tell(_SET_LAGGING, {"account": rows.text(account), "lagging": lagging})
@@ -196,7 +198,7 @@ class PostgresLedger:
             "run_id": rows.text(run_id),
             "account": rows.text(account),
             "job": rows.text(str(report.get("job") or "")),
-            "report": rows.report_to_json(report),
+            "report": rows.as_json(report),
         }
         seq = self._ask(_SETTLE, filed, lambda found: int(found[0][0] or -1))
         if seq % _PRUNE_EVERY == 0:
@@ -326,7 +328,7 @@ class PostgresLedger:
         raise AssertionError("the last try returns or raises")
 
     def _connect(self) -> _Connection:
-        if self._failed and self._failed[1] > clock_gettime(CLOCK_MONOTONIC):
+        if self._failed and self._failed[1] > seconds():
             raise LedgerUnavailable(self._failed[0], self.name)
         try:
             connection = _Connection.connect(
@@ -338,7 +340,7 @@ class PostgresLedger:
             )
         except psycopg.Error as error:
             # For a second nobody else tries: a dead server must not cost a timeout per verb.
-            self._failed = self._explain(error), clock_gettime(CLOCK_MONOTONIC) + _COOL_DOWN
+            self._failed = self._explain(error), seconds() + _COOL_DOWN
             raise
         self._failed = None
         connection.patience = 2 * self._wait + 2.0  # the server gives up after twice the wait
@@ -409,14 +411,14 @@ def _sweep(connection: _Connection, asked: Mapping[str, Any]) -> list[LiveHold]:
                 "account": asked["account"],
                 "run_ids": [live.hold.id for live in freed],
                 "jobs": [live.hold.job for live in freed],
-                "reports": [rows.report_to_json(rows.abandoned(live)) for live in freed],
+                "reports": [rows.as_json(rows.abandoned(live)) for live in freed],
             }
             connection.ask(sql.FILE_ABANDONED, filed)
         return freed
 
 
 def _live_holds(found: list[Row]) -> list[LiveHold]:
-    return [rows.live_hold(row[:7], row[7:12], since=row[12], lease_ends=row[13]) for row in found]
+    return [rows.live_hold(row[:12], since=row[12], lease_ends=row[13]) for row in found]
 
 
 def _first_mark(found: list[Row]) -> Mark:
@@ -471,7 +473,7 @@ class _Connection(psycopg.Connection[Row]):
     def wait(self, gen: PQGen[T], *args: Any, **kwargs: Any) -> T:
         """As psycopg's, which comes round every tenth of a second."""
         try:
-            return super().wait(_bounded(gen, clock_gettime(CLOCK_MONOTONIC) + self.patience), *args, **kwargs)
+            return super().wait(_bounded(gen, seconds() + self.patience), *args, **kwargs)
         except _NoAnswer:
             self.close()  # else psycopg would try to roll back, and log why it could not, with the server's name
             raise
@@ -487,7 +489,7 @@ def _bounded(gen: PQGen[T], deadline: float) -> PQGen[T]:
         wanted = next(gen)
         while True:
             ready = yield wanted
-            if clock_gettime(CLOCK_MONOTONIC) > deadline:
+            if seconds() > deadline:
                 raise _NoAnswer("no answer from the server")
             wanted = gen.send(ready)
     except StopIteration as stop:

@@ -74,7 +74,15 @@ _MORE_TABLES = """
         ahead double precision NOT NULL,         -- seconds by which the server's is ahead of it
         since timestamptz NOT NULL,              -- since when that is so
         seen timestamptz NOT NULL
-    )
+    );
+    CREATE TABLE creditguard.waiters (           -- for room, in the order in which they came
+        seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+        run_id text NOT NULL UNIQUE,
+        account text NOT NULL,
+        amount bigint NOT NULL,                  -- micro-credits that are kept: none if it takes a top-up
+        kept_until timestamptz NOT NULL
+    );
+    CREATE INDEX waiters_of_account ON creditguard.waiters (account, seq)
     """
 
 _FUNCTIONS = """
@@ -124,8 +132,7 @@ _FUNCTIONS = """
     -- Verbs on one run come one at a time: a release must not pass by a reservation that is being made. Before all other locks.
     CREATE FUNCTION creditguard.lock_run(p_run text, p_wait text) RETURNS void LANGUAGE plpgsql AS $$
     BEGIN
-        PERFORM pg_catalog.set_config('lock_timeout', p_wait, true),
-            pg_catalog.pg_advisory_xact_lock(7165064744911531332 OPERATOR(pg_catalog.#) pg_catalog.hashtext(p_run));
+        PERFORM set_config('lock_timeout', p_wait, true), pg_advisory_xact_lock(7165064744911531332 # hashtext(p_run));
     END $$;
 
     -- The account's row, locked, and made if need be.
@@ -144,15 +151,34 @@ _FUNCTIONS = """
         RETURN a;
     END $$;
 
+    -- How much of what is free is kept for the first run in the account's queue that is before this one. A server whose clock was
+    -- set back must not keep a place for ever: none is kept for longer than an hour.
+    CREATE FUNCTION creditguard.kept_for_others(
+        p_run text, p_available numeric, p_released numeric, a creditguard.accounts
+    ) RETURNS numeric LANGUAGE plpgsql AS $$
+    DECLARE
+        t timestamptz := creditguard.clock();
+        first bigint;
+    BEGIN
+        DELETE FROM creditguard.waiters w
+        WHERE w.account = a.account AND w.kept_until NOT BETWEEN t AND t + interval '1 hour';
+        SELECT w.amount INTO first FROM creditguard.waiters w
+        WHERE w.account = a.account AND w.amount BETWEEN 1 AND p_available AND w.seq < coalesce(
+            (SELECT own.seq FROM creditguard.waiters own WHERE own.run_id = p_run), 9223372036854775807)
+        ORDER BY w.seq LIMIT 1;
+        RETURN least(coalesce(first, 0), greatest(p_available - a.admitted + least(a.released, p_released), 0));
+    END $$;
+
     CREATE FUNCTION creditguard.reserve(
         p_run text, p_account text, p_amount bigint, p_job text, p_labels text, p_balance numeric,
         p_available numeric, p_released numeric, p_owner text[], p_ttl double precision,
-        p_clock text, p_ticks double precision, p_wall double precision, p_wait text,
+        p_clock text, p_ticks double precision, p_wall double precision, p_wait text, p_waits double precision,
         OUT admitted boolean, OUT held numeric
     ) LANGUAGE plpgsql SET search_path = pg_catalog AS $$
     DECLARE
         own bigint;
         ended boolean;
+        kept numeric := 0;
         a creditguard.accounts;
     BEGIN
         PERFORM creditguard.lock_run(p_run, p_wait);
@@ -161,12 +187,17 @@ _FUNCTIONS = """
                    OR EXISTS (SELECT 1 FROM creditguard.tombstones s WHERE s.run_id = p_run)
         INTO own, ended;
         IF own IS NULL AND NOT ended THEN
+            IF p_waits > 0 OR EXISTS (SELECT 1 FROM creditguard.waiters w WHERE w.account = p_account) THEN
+                a := creditguard.lock_account(p_account);
+                kept := creditguard.kept_for_others(p_run, p_available, p_released, a);
+            END IF;
             FOR attempt IN 1..2 LOOP
                 -- The rule, in the statement that locks the account. A mark from before the ledger was made anew may be ahead of
                 -- its totals: never count less than admitted - released. NaN is greater than any number here.
                 UPDATE creditguard.accounts x SET admitted = x.admitted + p_amount, started = x.started + 1
                 WHERE x.account = p_account AND x.released >= 0 AND x.released <= x.admitted AND x.admitted < 1e60
-                    AND (p_available IS NULL OR p_available - x.admitted + least(x.released, p_released) >= p_amount)
+                    AND (p_available IS NULL
+                        OR p_available - kept - x.admitted + least(x.released, p_released) >= p_amount)
                 RETURNING x.* INTO a;
                 admitted := FOUND;
                 EXIT WHEN admitted;
@@ -179,11 +210,17 @@ _FUNCTIONS = """
                     creditguard.take_lease(p_owner, p_ttl, p_clock, p_ticks, p_wall), p_amount, p_balance);
                 RETURN;
             END IF;
+            IF p_waits > 0 THEN
+                INSERT INTO creditguard.waiters AS w (run_id, account, amount, kept_until)
+                VALUES (p_run, p_account, CASE WHEN p_amount <= p_available THEN p_amount ELSE 0 END,
+                    creditguard.clock() + least(p_waits, 3600) * interval '1 second')
+                ON CONFLICT (run_id) DO UPDATE SET amount = excluded.amount, kept_until = excluded.kept_until;
+            END IF;
         END IF;
         a := creditguard.lock_account(p_account);
         SELECT h.amount INTO own FROM creditguard.holds h WHERE h.run_id = p_run;  -- a sweep may have had the lock
         admitted := FOUND;
-        held := a.admitted - least(a.released, p_released) - coalesce(own, 0);
+        held := a.admitted - least(a.released, p_released) - coalesce(own, 0) + kept;
     END $$;
 
     -- The number of an owner's lapses, with a lease that runs. One that is as good as new is left alone.
@@ -239,7 +276,7 @@ _FUNCTIONS = """
         END IF;
     END $$;
 
-    CREATE FUNCTION creditguard.shrink(p_run text, p_to bigint, p_wait text) RETURNS void
+    CREATE FUNCTION creditguard.shrink(p_run text, p_to bigint, p_budget bigint, p_wait text) RETURNS void
     LANGUAGE plpgsql SET search_path = pg_catalog AS $$
     DECLARE
         a creditguard.accounts;
@@ -247,7 +284,7 @@ _FUNCTIONS = """
     BEGIN
         PERFORM creditguard.lock_run(p_run, p_wait);
         SELECT * INTO h FROM creditguard.holds x WHERE x.run_id = p_run;
-        IF h.amount > p_to THEN
+        IF h.amount > p_to AND coalesce(h.budget, h.amount) = coalesce(p_budget, h.budget, h.amount) THEN
             a := creditguard.lock_account(h.account);
             SELECT * INTO h FROM creditguard.holds x WHERE x.run_id = p_run;
             IF h.amount > p_to AND NOT a.lagging THEN
@@ -387,6 +424,16 @@ _FUNCTIONS = """
             LIMIT 100 FOR UPDATE SKIP LOCKED);
     END $$;
 
+    -- Whatever ends a place in the queue is told by what is written anyway.
+    CREATE FUNCTION creditguard.end_place() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog AS $$
+    BEGIN
+        DELETE FROM creditguard.waiters w WHERE w.run_id = NEW.run_id;
+        RETURN NULL;
+    END $$;
+    CREATE TRIGGER place_ends AFTER INSERT ON creditguard.holds FOR EACH ROW EXECUTE FUNCTION creditguard.end_place();
+    CREATE TRIGGER place_ends AFTER INSERT ON creditguard.tombstones FOR EACH ROW EXECUTE FUNCTION creditguard.end_place();
+    CREATE TRIGGER place_ends AFTER INSERT ON creditguard.history FOR EACH ROW EXECUTE FUNCTION creditguard.end_place();
+
     CREATE FUNCTION creditguard.recent(p_account text, p_max_age double precision, OUT reading text, OUT claimed boolean)
     RETURNS SETOF record LANGUAGE plpgsql STABLE SET search_path = pg_catalog AS $$
     DECLARE t timestamptz := creditguard.clock();
@@ -423,73 +470,9 @@ _FUNCTIONS = """
     END $$
     """
 
-# Whoever waits for room, in the order in which they came. Whatever ends a place is told by what is written anyway.
-_QUEUE = """
-    CREATE TABLE creditguard.waiters (
-        seq bigint GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
-        run_id text NOT NULL UNIQUE,
-        account text NOT NULL,
-        amount bigint NOT NULL,                  -- micro-credits that are kept: none if it takes a top-up
-        kept_until timestamptz NOT NULL
-    );
-    CREATE INDEX waiters_of_account ON creditguard.waiters (account, seq);
 
-    CREATE FUNCTION creditguard.end_place() RETURNS trigger LANGUAGE plpgsql SET search_path = pg_catalog AS $$
-    BEGIN
-        DELETE FROM creditguard.waiters w WHERE w.run_id = NEW.run_id;
-        RETURN NULL;
-    END $$;
-    CREATE TRIGGER place_ends AFTER INSERT ON creditguard.holds FOR EACH ROW EXECUTE FUNCTION creditguard.end_place();
-    CREATE TRIGGER place_ends AFTER INSERT ON creditguard.tombstones FOR EACH ROW EXECUTE FUNCTION creditguard.end_place();
-    CREATE TRIGGER place_ends AFTER INSERT ON creditguard.history FOR EACH ROW EXECUTE FUNCTION creditguard.end_place();
-
-    -- As the function of this name that knows of no queue, less what is kept for the first run in it that is before this one. A
-    -- server whose clock was set back must not keep a place for ever: none is kept for longer than an hour.
-    CREATE FUNCTION creditguard.reserve(
-        p_run text, p_account text, p_amount bigint, p_job text, p_labels text, p_balance numeric,
-        p_available numeric, p_released numeric, p_owner text[], p_ttl double precision,
-        p_clock text, p_ticks double precision, p_wall double precision, p_wait text, p_waits double precision,
-        OUT admitted boolean, OUT held numeric
-    ) LANGUAGE plpgsql SET search_path = pg_catalog AS $$
-    DECLARE
-        t timestamptz;
-        a creditguard.accounts;
-        kept numeric := 0;
-    BEGIN
-        PERFORM creditguard.lock_run(p_run, p_wait);
-        IF p_waits > 0 OR EXISTS (SELECT 1 FROM creditguard.waiters w WHERE w.account = p_account) THEN
-            a := creditguard.lock_account(p_account);
-            t := creditguard.clock();
-            DELETE FROM creditguard.waiters w
-            WHERE w.account = p_account AND w.kept_until NOT BETWEEN t AND t + interval '1 hour';
-            SELECT least(w.amount, greatest(p_available - a.admitted + least(a.released, p_released), 0)) INTO kept
-            FROM creditguard.waiters w
-            WHERE w.account = p_account AND w.amount BETWEEN 1 AND p_available AND w.seq < coalesce(
-                (SELECT own.seq FROM creditguard.waiters own WHERE own.run_id = p_run), 9223372036854775807)
-            ORDER BY w.seq LIMIT 1;
-            kept := coalesce(kept, 0);
-        END IF;
-        SELECT r.admitted, r.held INTO admitted, held FROM creditguard.reserve(
-            p_run, p_account, p_amount, p_job, p_labels, p_balance, p_available - kept, p_released, p_owner, p_ttl,
-            p_clock, p_ticks, p_wall, p_wait) r;
-        IF NOT admitted AND NOT EXISTS (SELECT 1 FROM creditguard.history h WHERE h.run_id = p_run)
-            AND NOT EXISTS (SELECT 1 FROM creditguard.tombstones s WHERE s.run_id = p_run)
-        THEN
-            held := held + kept;
-            IF p_waits > 0 THEN
-                INSERT INTO creditguard.waiters AS w (run_id, account, amount, kept_until)
-                VALUES (p_run, p_account, CASE WHEN p_amount <= p_available THEN p_amount ELSE 0 END,
-                    t + least(p_waits, 3600) * interval '1 second')
-                ON CONFLICT (run_id) DO UPDATE SET amount = excluded.amount, kept_until = excluded.kept_until;
-            END IF;
-        END IF;
-    END $$
-    """
-
-
-def _grants(*tables: str) -> str:
-    """Who may use the tables that there were may use the new ones."""
-    return f"""
+# Who may use the tables that there were may use the new ones.
+_GRANTS = """
     DO $do$
     DECLARE granted record;
     BEGIN
@@ -497,15 +480,15 @@ def _grants(*tables: str) -> str:
             SELECT privilege_type, CASE grantee WHEN 0 THEN 'PUBLIC' ELSE quote_ident(pg_get_userbyid(grantee)) END AS role
             FROM pg_catalog.pg_class, aclexplode(relacl) WHERE oid = 'creditguard.holds'::regclass AND grantee <> relowner
         LOOP
-            EXECUTE format('GRANT %s ON {", ".join(tables)} TO %s', granted.privilege_type, granted.role);
+            EXECUTE format('GRANT %s ON creditguard.tombstones, creditguard.clocks, creditguard.waiters TO %s',
+                granted.privilege_type, granted.role);
         END LOOP;
-    END $do$"""  # noqa: S608
+    END $do$"""
 
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (_TABLES,),
-    (_MORE_TABLES, _grants("creditguard.tombstones", "creditguard.clocks"), _FUNCTIONS),
-    (_QUEUE, _grants("creditguard.waiters")),
+    (_MORE_TABLES, _GRANTS, _FUNCTIONS),
 )
 """How to come from each level of the schema to the next. Only ever append, and only what older programs can live with;
 otherwise raise OLDEST, and `schema_version` in the schema with it."""
@@ -547,12 +530,6 @@ def call(function: str, *parameters: str) -> str:
     """A verb: one message, one transaction."""
     given = ", ".join(f"%({parameter})s" for parameter in parameters)
     return f"{READ_COMMITTED}; SELECT * FROM creditguard.{function}({given})"  # noqa: S608
-
-
-# The run is locked before its budget is looked at.
-SHRINK = f"""{call("lock_run", "run_id", "wait")};
-    SELECT creditguard.shrink(%(run_id)s, %(to)s, %(wait)s) FROM creditguard.holds
-    WHERE run_id = %(run_id)s AND coalesce(%(budget)s, budget, amount) = coalesce(budget, amount)"""  # noqa: S608
 
 
 def history(*, job: bool, account: bool, newest_first: bool) -> str:

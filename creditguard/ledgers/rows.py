@@ -7,14 +7,14 @@ it becomes a value. What cannot be one raises some exception, which the ledgers 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timezone
 from typing import Any
 
 from creditguard.rules.amounts import from_micro, to_credits, to_json
-from creditguard.rules.values import Balance, Hold, Label, LiveHold, Mark, Owner, Reading
+from creditguard.rules.values import Balance, Hold, LiveHold, Mark, Owner, Reading
 
-_to_json = json.JSONEncoder(default=str, separators=(",", ":")).encode
+_encode = json.JSONEncoder(default=str, separators=(",", ":")).encode
 
 
 class DamagedError(ValueError):
@@ -28,12 +28,8 @@ def text(value: str) -> str:
     return value.replace("\0", "\\x00").encode("utf-8", "backslashreplace").decode("utf-8")
 
 
-def labels_to_json(labels: Mapping[str, Label]) -> str:
-    return _to_json(dict(labels)) if labels else "{}"
-
-
-def report_to_json(report: Mapping[str, object]) -> str:
-    return _to_json(dict(report))
+def as_json(labels_or_report: Mapping[str, object]) -> str:
+    return _encode(dict(labels_or_report))
 
 
 def report_from_json(report: str, finished_at: float) -> dict[str, object]:
@@ -76,13 +72,11 @@ def mark(*columns: Any) -> Mark:
     return found
 
 
-def live_hold(hold: tuple[Any, ...], owner: tuple[Any, ...], since: float, lease_ends: float) -> LiveHold:
-    """A live hold from the columns of a hold (run, account, amount, job, labels, budget, balance), those of an owner (id,
-    host, boot, pid, started), and two Unix times."""
-    run_id, account, amount, job, labels, budget, balance = hold
-    if not all(isinstance(word, str) for word in (run_id, account, job, *owner[:3], owner[4])):
+def live_hold(columns: Sequence[Any], since: float, lease_ends: float) -> LiveHold:
+    """A live hold from the columns of a hold, then those of its owner, and two Unix times."""
+    run_id, account, amount, job, labels, budget, balance, identity, host, boot, pid, started = columns
+    if not all(isinstance(word, str) for word in (run_id, account, job, identity, host, boot, started)):
         raise DamagedError("a hold")
-    identity, host, boot, pid, started = owner
     return LiveHold(
         Hold(run_id, account, int(amount), job, _object(labels), None if balance is None else int(balance)),
         Owner(identity, host, boot, int(pid), started),

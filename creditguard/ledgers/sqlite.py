@@ -43,17 +43,16 @@ import os
 import sqlite3
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from time import clock_gettime
-from types import TracebackType
 from typing import Any, TypeAlias
 
 from creditguard.errors import LedgerUnavailable
 from creditguard.ledgers import rows
 from creditguard.ledgers import sqlite_sql as statements
-from creditguard.ledgers.sqlite_file import File, NotOursError, let_go_of_inherited
+from creditguard.ledgers.sqlite_file import LedgerFile, NotOursError, let_go_of_inherited
 from creditguard.process.identity import ELAPSED, KERNEL, RUNNING, Clock, clock, is_dead, this_process
 from creditguard.rules.values import Grant, Hold, LiveHold, Mark, Owner, Reading
 
@@ -96,10 +95,9 @@ class SqliteLedger:
         self._wait = wait
         self._skew = skew
         self._is_dead = is_dead
-        self._file: File | None = None
+        self._file: LedgerFile | None = None
         self._mutexes: dict[int, _thread.LockType] = {}
         self._clock = Clock("")
-        self._reading, self._writing = _Verb(self, writes=False), _Verb(self, writes=True)
 
     def __repr__(self) -> str:
         return f"SqliteLedger({str(self._path)!r})"
@@ -107,12 +105,12 @@ class SqliteLedger:
     # Admission.
 
     def mark(self, account: str) -> Mark:
-        with self._reading as sql:
+        with self._verb() as sql:
             return _mark(sql, rows.text(account))
 
     def reserve(self, hold: Hold, owner: Owner, *, available: int | None, mark: Mark | None) -> Grant:
         run_id, account = rows.text(hold.id), rows.text(hold.account)
-        with self._writing as sql:
+        with self._verb(writes=True) as sql:
             now = self._running()
             asked = {"run_id": run_id, "account": account, "owner": owner.id}
             ((*columns, own, ended, lapses, lease_ends, queue),) = sql.execute(statements.ASK, asked).fetchall()
@@ -132,7 +130,7 @@ class SqliteLedger:
                     return Grant(admitted=False, held_by_others=held + kept)
             if lapses is None or not now + _FRESH * self._ttl < lease_ends <= now + self._ttl:
                 ((lapses,),) = sql.execute(statements.TAKE_LEASE, self._lease(owner, now)).fetchall()
-            job, labels = rows.text(hold.job), rows.labels_to_json(hold.labels)
+            job, labels = rows.text(hold.job), rows.as_json(hold.labels)
             sql.execute(
                 "INSERT INTO holds VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
                 (run_id, account, owner.id, hold.amount, job, labels, self._wall(), lapses),
@@ -144,7 +142,7 @@ class SqliteLedger:
 
     def extend(self, run_id: str, by: int, *, available: int | None, mark: Mark | None) -> Grant:
         run_id = rows.text(run_id)
-        with self._writing as sql:
+        with self._verb(writes=True) as sql:
             for account, amount, _ in sql.execute(statements.HOLD, (run_id,)).fetchall():
                 totals = _mark(sql, account)
                 held = _held(totals, mark)
@@ -159,7 +157,7 @@ class SqliteLedger:
 
     def shrink(self, run_id: str, to: int, *, budget: int | None = None) -> None:
         run_id, to = rows.text(run_id), max(to, 0)
-        with self._writing as sql:
+        with self._verb(writes=True) as sql:
             for account, amount, admitted in sql.execute(statements.HOLD, (run_id,)).fetchall():
                 totals = _mark(sql, account)
                 if amount > to and not totals.lagging and budget in (None, admitted):
@@ -168,7 +166,7 @@ class SqliteLedger:
                     _count_released(sql, account, totals, amount - to, runs=0)
 
     def set_lagging(self, account: str, lagging: bool) -> None:
-        with self._writing as sql:
+        with self._verb(writes=True) as sql:
             sql.execute(
                 """INSERT INTO accounts (account, lagging) VALUES (?, ?)
                 ON CONFLICT (account) DO UPDATE SET lagging = excluded.lagging""",
@@ -179,7 +177,7 @@ class SqliteLedger:
 
     def renew(self, owner: Owner, run_ids: Iterable[str]) -> frozenset[str]:
         asked = {run_id: rows.text(run_id) for run_id in run_ids}
-        with self._writing as sql:
+        with self._verb(writes=True) as sql:
             self._clock = clock()
             renewed = sql.execute(statements.RENEW_LEASE, self._lease(owner, self._running())).fetchall()
             lapses = renewed[0][0] if renewed else None
@@ -188,7 +186,7 @@ class SqliteLedger:
 
     def sweep(self, account: str) -> Sequence[LiveHold]:
         account = rows.text(account)
-        with self._reading as sql:
+        with self._verb() as sql:
             self._clock = clock()
             asked = {"account": account, **self._now()}
             found = sql.execute(statements.OWNERS_IN_ACCOUNT, asked).fetchall()
@@ -198,7 +196,7 @@ class SqliteLedger:
         if not doubtful:
             return ()
         freed: list[LiveHold] = []
-        with self._writing as sql:
+        with self._verb(writes=True) as sql:
             now = self._now()  # by now an owner whose lease was over may have renewed it
             for owner, dead in doubtful:
                 asked = {"owner": owner.id, "account": account, **now}
@@ -209,7 +207,7 @@ class SqliteLedger:
                 amount = sum(live.hold.amount for live in freed)
                 _count_released(sql, account, _mark(sql, account), amount, runs=len(freed))
                 for live in freed:
-                    report = rows.report_to_json(rows.abandoned(live))
+                    report = rows.as_json(rows.abandoned(live))
                     sql.execute(
                         statements.FILE, (live.hold.id, account, live.hold.job, self._wall(), report, True)
                     ).fetchall()
@@ -225,10 +223,10 @@ class SqliteLedger:
 
     def settle(self, run_id: str, account: str, report: Mapping[str, object]) -> None:
         run_id, account, job = rows.text(run_id), rows.text(account), rows.text(str(report.get("job") or ""))
-        with self._writing as sql:
+        with self._verb(writes=True) as sql:
             _release(sql, run_id)
             wall = self._wall()
-            filed = (run_id, account, job, wall, rows.report_to_json(report), False)
+            filed = (run_id, account, job, wall, rows.as_json(report), False)
             new = sql.execute(statements.FILE, filed).fetchall()
             if new and new[0][0] % _PRUNE_EVERY == 0:
                 sql.execute(statements.PRUNE, (wall - self._keep,))
@@ -240,7 +238,7 @@ class SqliteLedger:
 
     def release(self, run_id: str) -> bool:
         run_id = rows.text(run_id)
-        with self._writing as sql:
+        with self._verb(writes=True) as sql:
             wall = self._wall()
             sql.execute(statements.UNEARTH, (wall - _TOMBSTONE_LASTS,))
             sql.execute(statements.BURY, (run_id, wall))
@@ -250,7 +248,7 @@ class SqliteLedger:
 
     def holds(self, account: str | None = None, *, limit: int = 1000) -> Sequence[LiveHold]:
         asked = {"account": None if account is None else rows.text(account), "limit": max(limit, 0)}
-        with self._reading as sql:
+        with self._verb() as sql:
             return [self._live(row) for row in sql.execute(statements.HOLDS, asked).fetchall()]
 
     def _live(self, row: tuple[Any, ...]) -> LiveHold:
@@ -258,14 +256,14 @@ class SqliteLedger:
         *columns, since, lease_ends, renewed, name = row
         now = self._running()
         left = lease_ends - (now if name == self._clock.name and renewed <= now else renewed)
-        return rows.live_hold(tuple(columns[:7]), tuple(columns[7:]), since, self._wall() + left)
+        return rows.live_hold(columns, since, self._wall() + left)
 
     def history(
         self, *, account: str | None = None, job: str | None = None, since: datetime | None = None, limit: int = 20
     ) -> Sequence[Mapping[str, object]]:
         asked = _filter(account, job, since)
         statement = statements.history(job=job is not None, account=account is not None, newest_first=True)
-        with self._reading as sql:
+        with self._verb() as sql:
             found = sql.execute(statement, {**asked, "limit": max(limit, 0)}).fetchall()
             return [rows.report_from_json(report, finished_at) for report, finished_at, _ in found]
 
@@ -275,7 +273,7 @@ class SqliteLedger:
         asked = {**_filter(account, job, since), "seq": -1, "limit": _PAGE_OF_RUNS}
         statement = statements.history(job=job is not None, account=account is not None, newest_first=False)
         while True:
-            with self._reading as sql:
+            with self._verb() as sql:
                 found = sql.execute(statement, asked).fetchall()
                 reports = [rows.report_from_json(report, finished_at) for report, finished_at, _ in found]
             yield from reports
@@ -287,11 +285,11 @@ class SqliteLedger:
 
     def recent(self, account: str, *, max_age: float, claim: float) -> Reading | bool:
         asked = {"account": rows.text(account), "max_age": max_age, "claim": claim}
-        with self._reading as sql:
+        with self._verb() as sql:
             answer = _published(sql, {**asked, **self._elapsed()})
         if answer is not True:
             return answer
-        with self._writing as sql:
+        with self._verb(writes=True) as sql:
             now = self._elapsed()
             answer = _published(sql, {**asked, **now})
             if answer is True:
@@ -300,17 +298,17 @@ class SqliteLedger:
 
     def publish(self, account: str, reading: Reading) -> None:
         row = {"account": rows.text(account), "reading": rows.reading_to_json(reading)}
-        with self._writing as sql:
+        with self._verb(writes=True) as sql:
             sql.execute(statements.PUBLISH, {**row, **self._elapsed()})
 
     def version(self) -> int:
         """The version of the schema: migrations, counted from the first."""
-        with self._reading as sql:
+        with self._verb() as sql:
             return int(dict(sql.execute("SELECT key, value FROM meta").fetchall())["level"])
 
     def init(self) -> None:
         """Make the file, or bring it up to date, and rewrite it so that it gives back the space of what is pruned."""
-        with self._reading as sql:
+        with self._verb() as sql:
             if sql.execute("PRAGMA auto_vacuum").fetchall() != [(2,)] and self._file:
                 self._file.compact()
 
@@ -356,13 +354,40 @@ class SqliteLedger:
 
     # The file, and what goes wrong with it.
 
+    @contextmanager
+    def _verb(self, *, writes: bool = False) -> Iterator[_Sql]:
+        """Around each verb: open the file if need be, take the lock and a transaction if it writes, and turn whatever goes wrong
+        into LedgerUnavailable, for what a damaged file makes of its rows can raise anything."""
+        mutex = self._mutex()
+        if not mutex.acquire(timeout=self._wait):
+            message = f"{self._path} is busy: another thread has kept it for {self._wait:g} s"
+            raise LedgerUnavailable(message, self.name)
+        try:
+            file = self._opened()
+            if writes:
+                file.lock.take(self._wait)
+                file.sql.execute("BEGIN IMMEDIATE")
+            yield file.sql
+            if writes:
+                file.sql.execute("COMMIT")
+                file.lock.release()
+            file.busy = False
+        except BaseException as error:
+            # What was done is undone by closing the file, which gives up the lock, too.
+            unavailable = self._unavailable(error)
+            if isinstance(error, Exception):
+                raise unavailable from None
+            raise
+        finally:
+            mutex.release()
+
     def _mutex(self) -> _thread.LockType:
         """Held during each verb. The engine asks one at a time; but whoever handed this object to a guard may ask it as well, and
         SQLite's connections crash when two threads use one at once. A forked child has one of its own."""
         pid = os.getpid()
         return self._mutexes.get(pid) or self._mutexes.setdefault(pid, _thread.allocate_lock())
 
-    def _opened(self) -> File:
+    def _opened(self) -> LedgerFile:
         file = self._file
         if file is not None and file.pid != os.getpid():
             let_go_of_inherited()  # a fork that Python was not told of
@@ -371,7 +396,7 @@ class SqliteLedger:
             file.close()  # deleted or replaced under us: others would not see what we write
             file = None
         if file is None:
-            file = self._file = File(self._path, self._wait)
+            file = self._file = LedgerFile(self._path, self._wait)
             self._clock = clock()
         file.busy = True
         return file
@@ -390,54 +415,6 @@ class SqliteLedger:
         else:  # no row of ours
             message = f"{self._path} cannot be used: it holds what no creditguard wrote ({type(error).__name__})"
         return LedgerUnavailable(" ".join(message.split()), self.name)
-
-
-class _Verb:
-    """Around each verb: open the file if need be, take the lock and a transaction if it writes, and turn whatever goes wrong
-    into LedgerUnavailable, for what a damaged file makes of its rows can raise anything. One object serves all verbs."""
-
-    def __init__(self, ledger: SqliteLedger, *, writes: bool) -> None:
-        self._ledger = ledger
-        self._writes = writes
-        self._file: File | None = None
-
-    def __enter__(self) -> _Sql:
-        ledger = self._ledger
-        mutex = ledger._mutex()  # noqa: SLF001
-        if not mutex.acquire(timeout=ledger._wait):  # noqa: SLF001
-            message = f"{ledger._path} is busy: another thread has kept it for {ledger._wait:g} s"  # noqa: SLF001
-            raise LedgerUnavailable(message, ledger.name)
-        try:
-            file = self._file = ledger._opened()  # noqa: SLF001
-            if self._writes:
-                file.lock.take(ledger._wait)  # noqa: SLF001
-                file.sql.execute("BEGIN IMMEDIATE")
-        except BaseException as error:
-            unavailable = ledger._unavailable(error)  # noqa: SLF001
-            mutex.release()
-            if isinstance(error, Exception):
-                raise unavailable from None
-            raise
-        return file.sql
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: TracebackType | None) -> None:
-        file, self._file = self._file, None
-        assert file  # noqa: S101 - it was entered
-        try:
-            if self._writes and error is None:
-                file.sql.execute("COMMIT")
-                file.lock.release()
-        except BaseException as failed:
-            error = failed
-        file.busy = False
-        try:
-            if error:  # it is undone by closing the file, which gives up the lock, too
-                unavailable = self._ledger._unavailable(error)  # noqa: SLF001
-                if isinstance(error, Exception):
-                    raise unavailable from None
-                raise error
-        finally:
-            self._ledger._mutex().release()  # noqa: SLF001
 
 
 def _mark(sql: _Sql, account: str) -> Mark:

@@ -29,7 +29,7 @@ class NotOursError(Exception):
     """The file cannot be used as it is, and this is why."""
 
 
-class File:
+class LedgerFile:
     """The open file: the connection, the lock beside it, and which file it is. `busy`: in the middle of a verb."""
 
     def __init__(self, path: Path, wait: float) -> None:
@@ -143,9 +143,9 @@ class File:
         return self.sql.execute(statement).fetchall()
 
 
-_open: weakref.WeakSet[File] = weakref.WeakSet()
+_open: weakref.WeakSet[LedgerFile] = weakref.WeakSet()
 _lost: set[tuple[int, int] | None] = set()
-_kept: list[File] = []
+_kept: list[LedgerFile] = []
 
 
 def let_go_of_inherited() -> None:

@@ -39,8 +39,8 @@ class GivenSecret(SecretText):
 
     __slots__ = ()
 
-    def __reduce__(self) -> tuple[type[GivenSecret], tuple[str]]:
-        return GivenSecret, (self._text,)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self._text,)
 
 
 def without_frames(work: Callable[[], T]) -> T:

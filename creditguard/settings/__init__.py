@@ -131,8 +131,9 @@ def _explain() -> Explanation:
             aliases = KEYS if name == "api_key" else (name,)
             places = (layer[alias].name for layer in given for alias in aliases if alias in layer)
             rows.append(Setting(name, _shown(getattr(settings, name)), next(places, "default")))
+    tables = [layer["jobs"] for layer in given if isinstance(layer.get("jobs"), dict)]
     for job, budget in settings.jobs.items():
-        places = (layer["jobs"][job]["budget"].name for layer in given if job in layer.get("jobs", {}))
+        places = (table[job]["budget"].name for table in tables if job in table)
         rows.append(Setting(f"jobs.{job}", to_json(budget), next(places)))
     in_use = {file.path for file in found.files}
     return Explanation(tuple(rows), tuple((path, path in in_use) for path in found.looked_at))

@@ -23,7 +23,7 @@ LARGEST = 1 << 20
 _HEADER = b"[tool.creditguard"
 
 
-class File(NamedTuple):
+class SettingsFile(NamedTuple):
     """A settings file: `name` is how messages call it; `trusted` tells whether it may say where a key goes."""
 
     path: str
@@ -35,7 +35,7 @@ class File(NamedTuple):
 class Search(NamedTuple):
     """The files that there are, each beating those after it, and all the paths that were looked at."""
 
-    files: tuple[File, ...]
+    files: tuple[SettingsFile, ...]
     looked_at: tuple[str, ...]
 
 
@@ -62,12 +62,12 @@ def search(directory: str | None) -> Search:
     if named:
         path = os.path.join(directory or "", os.path.expanduser(named))
         looked_at.append(path)
-        files.append(File(path, printable(path), named_by=f"{CONFIG}: "))
+        files.append(SettingsFile(path, printable(path), named_by=f"{CONFIG}: "))
     elif directory:
         files += _nearest(directory, looked_at)
     for path in () if os.environ.get(SANDBOX) else filter(None, (user_file(), SYSTEM)):
         looked_at.append(path)
-        files += [File(path, printable(path))] if identity(path) else []
+        files += [SettingsFile(path, printable(path))] if identity(path) else []
     return Search(tuple(files), tuple(looked_at))
 
 
@@ -79,14 +79,14 @@ def user_file() -> str | None:
     return os.path.join(folder, "creditguard", "config.toml") if os.path.isabs(folder) else None
 
 
-def _nearest(directory: str, looked_at: list[str]) -> list[File]:
+def _nearest(directory: str, looked_at: list[str]) -> list[SettingsFile]:
     working, home = directory, identity(os.path.expanduser("~"))
     while True:
         for name, is_ours in (("creditguard.toml", identity), ("pyproject.toml", _has_our_table)):
             path = os.path.join(directory, name)
             looked_at.append(path)
             if is_ours(path):
-                return [File(path, name if directory == working else printable(path), trusted=False)]
+                return [SettingsFile(path, name if directory == working else printable(path), trusted=False)]
         parent = os.path.dirname(directory)
         is_top = any(identity(os.path.join(directory, top)) for top in (".git", ".hg"))
         if is_top or directory == parent or identity(directory) == home or _anybody_may_write(parent):
@@ -122,7 +122,7 @@ def identity(path: str) -> tuple[int, ...] | None:
     return status.st_mtime_ns, status.st_size, status.st_ino, status.st_dev
 
 
-def read(file: File) -> dict[str, object]:
+def read(file: SettingsFile) -> dict[str, object]:
     """The file's settings, as they were written. Raises ConfigurationError for a file that cannot be read or is not TOML."""
     tables = _parsed(file.path)
     if isinstance(tables, str):

@@ -16,7 +16,7 @@ from creditguard.errors import ConfigurationError
 from creditguard.rules.secret import SecretText
 from creditguard.rules.text import printable
 from creditguard.settings.defaults import VARIABLES
-from creditguard.settings.files import CONFIG, File, read, user_file
+from creditguard.settings.files import CONFIG, SettingsFile, read, user_file
 
 Layer: TypeAlias = "dict[str, Any]"
 """Setting: what was given. Under `jobs`, where they are tables as they should be: job: field: what was given."""
@@ -44,7 +44,7 @@ class Given(SecretText):
         return f"<given by {self.name}>"
 
 
-def layers(files: Iterable[File]) -> list[Layer]:
+def layers(files: Iterable[SettingsFile]) -> list[Layer]:
     """The environment and the files. Raises ConfigurationError for a file that cannot be read, or that breaks a rule."""
     environment = from_environment()
     found = [environment]
@@ -74,7 +74,7 @@ def from_environment() -> Layer:
     }
 
 
-def _given(name: str, value: object, file: File) -> Any:
+def _given(name: str, value: object, file: SettingsFile) -> Any:
     if name == "jobs" and isinstance(value, dict):
         return {job: _given_job(job, table, file) for job, table in value.items()}
     if name == "api_key_file" and isinstance(value, str) and value.strip():
@@ -82,14 +82,14 @@ def _given(name: str, value: object, file: File) -> Any:
     return Given(value, f"{printable(name)} in {file.name}")
 
 
-def _given_job(job: str, table: object, file: File) -> Any:
+def _given_job(job: str, table: object, file: SettingsFile) -> Any:
     header = f"[jobs.{printable(job)}]"
     if not table or not isinstance(table, dict):
         return Given(table, f"{header} in {file.name}")
     return {field: Given(value, f"{header} {printable(field)} in {file.name}") for field, value in table.items()}
 
 
-def _refuse_destinations(layer: Layer, environment: Mapping[str, Any], file: File) -> None:
+def _refuse_destinations(layer: Layer, environment: Mapping[str, Any], file: SettingsFile) -> None:
     own_key = "api_key" in layer
     other_key = any(name in environment for name in KEYS)
     for name in DESTINATIONS:

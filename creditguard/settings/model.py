@@ -34,11 +34,6 @@ def _rule(parse: Callable[[object, str], Any]) -> BeforeValidator:
     return BeforeValidator(validate)
 
 
-def _default(text: str) -> Any:
-    """What the documents give as the default, where it is no value."""
-    return {"default": text}
-
-
 Seconds = Annotated[float, _rule(arguments.parse_seconds)]
 Policy: Any = _rule(arguments.parse_policy)
 
@@ -58,18 +53,19 @@ class Settings(BaseSettings):
         extra="forbid", frozen=True, hide_input_in_errors=True, case_sensitive=True, validate_default=False
     )
 
+    # In `json_schema_extra`: what the documents give as the default, where it is no value.
     api_key: Annotated[SecretStr | None, _rule(plain.parse_key)] = Field(
-        default=None, description="the API Mall key; set this or the next, not both", json_schema_extra=_default("-")
+        default=None, description="the API Mall key; set this or the next, not both", json_schema_extra={"default": "-"}
     )
     api_key_file: Annotated[SecretStr | None, _rule(plain.parse_key_file)] = Field(
         default=None,
         description="a regular file of at most 64 KiB that holds the key; in a settings file, relative to that file",
-        json_schema_extra=_default("-"),
+        json_schema_extra={"default": "-"},
     )
     account: Annotated[str | None, _rule(arguments.parse_name)] = Field(
         default=None,
         description="the account's name, where several keys draw on one pool, or keys rotate",
-        json_schema_extra=_default("a digest of source, gateway and key"),
+        json_schema_extra={"default": "a digest of source, gateway and key"},
     )
     base_url: Annotated[str, _rule(plain.parse_base_url)] = Field(
         default=DEFAULTS.base_url, description="the gateway: https, or http to a loopback address"
@@ -81,7 +77,7 @@ class Settings(BaseSettings):
     ledger: Annotated[SecretStr | None, _rule(plain.parse_ledger)] = Field(
         default=None,
         description="where holds are kept: `none`, `sqlite:////var/lib/jobs/ledger.db`, `postgresql://...`",
-        json_schema_extra=_default("SQLite in your state directory"),
+        json_schema_extra={"default": "SQLite in your state directory"},
     )
     on_short: Annotated[OnShort, Policy] = Field(
         default=DEFAULTS.on_short, description="what to do with a run that is short of credits: `abort` or `warn`"
@@ -89,7 +85,7 @@ class Settings(BaseSettings):
     on_unreadable: Annotated[OnShort | None, Policy] = Field(
         default=None,
         description="what to do when the balance or the ledger cannot be read: `abort` or `warn`",
-        json_schema_extra=_default("as `on_short`"),
+        json_schema_extra={"default": "as `on_short`"},
     )
     keep: Annotated[Decimal, _rule(arguments.parse_keep)] = Field(
         default=DEFAULTS.keep, description="credits that must stay on the account; negative for an overdraft"
@@ -98,7 +94,7 @@ class Settings(BaseSettings):
         default=DEFAULTS.settle,
         description="seconds to wait after a job before the last reading; or `stable`: read until two readings agree, "
         "for a minute (`stable:120`: two) at most",
-        json_schema_extra=_default("0"),
+        json_schema_extra={"default": "0"},
     )
     min_interval: Seconds = Field(
         default=DEFAULTS.min_interval,
@@ -110,12 +106,12 @@ class Settings(BaseSettings):
     shrink: Annotated[bool | None, _rule(arguments.parse_switch)] = Field(
         default=None,
         description="`on` or `off`: whether a hold shrinks by what its job records",
-        json_schema_extra=_default("as the source says"),
+        json_schema_extra={"default": "as the source says"},
     )
     log_format: Annotated[Literal["json", "console", "none"] | None, _rule(arguments.parse_log_format)] = Field(
         default=None,
         description="`json`, `console` or `none`, for events on stderr",
-        json_schema_extra=_default("`console` on a terminal, else `json`"),
+        json_schema_extra={"default": "`console` on a terminal, else `json`"},
     )
     jobs: dict[str, Job] = Field(default={}, description="budgets by job name; only in files")
 

@@ -74,7 +74,10 @@ def console_text(event: Event, width: int) -> str:
     """The sentence, and what else matters to a person: labels, and a basis that is not exact. Within `width` columns, what comes
     before it in its first line included."""
     fields = event.fields
-    more = {name: value for name, value in _labels(fields).items() if value not in {None, ""}}
+    labels = fields.get("labels")
+    more = (
+        {name: value for name, value in labels.items() if value not in {None, ""}} if isinstance(labels, dict) else {}
+    )
     basis = fields.get("basis")
     if (
         event.name.endswith(".finished")
@@ -91,11 +94,6 @@ def console_text(event: Event, width: int) -> str:
         text, max(width, 30), initial_indent=" " * _PREFIX, subsequent_indent=indent, break_on_hyphens=False
     )
     return "\n".join(lines).removeprefix(" " * _PREFIX)
-
-
-def _labels(fields: dict[str, object]) -> dict[str, object]:
-    labels = fields.get("labels")
-    return dict(labels) if isinstance(labels, dict) else {}
 
 
 def _columns() -> int:

@@ -9,7 +9,7 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
-from creditguard.sources.apimall_checks import is_loopback
+from creditguard.sources.apimall_checks import DEFAULT_PORTS, is_loopback
 
 
 class EnvironmentUnusableError(Exception):
@@ -52,7 +52,7 @@ def tls_context() -> ssl.SSLContext:
 
 def _with_port(url: httpx.URL) -> str:
     host = f"[{url.host}]" if ":" in url.host else url.host
-    return f"{host}:{url.port or (443 if url.scheme == 'https' else 80)}"
+    return f"{host}:{url.port or DEFAULT_PORTS[url.scheme]}"
 
 
 def _hashed_directory() -> str | None:

@@ -1,12 +1,9 @@
-"""What comes of one request: an `Answer`, or a `Failure` that says why there is none.
-
-Plain classes, since a dataclass takes long to define and a named tuple is shown field by field, whatever its repr.
-"""
+"""What comes of one request: an `Answer`, or a `Failure` that says why there is none."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal
+from typing import Literal, NamedTuple
 
 LIMIT = 64 * 1024
 """Bytes of an answer's body that are read at most."""
@@ -15,7 +12,8 @@ LIMIT = 64 * 1024
 class Answer:
     """What the server said. Names of headers are found in lower case. `cut`: the body went on beyond LIMIT bytes.
 
-    A server may echo the key in anything that it sends, so the repr leaves that out.
+    A server may echo the key in anything that it sends, so the repr leaves that out; and it is no named tuple, which is shown
+    field by field, whatever its repr.
     """
 
     __slots__ = ("body", "cut", "headers", "status")
@@ -30,7 +28,7 @@ class Answer:
         return f"Answer({self.status}, {len(self.body)} bytes)"
 
 
-class Failure:
+class Failure(NamedTuple):
     """No answer, and why in a few words.
 
     `dropped`: a connection was cut off, as happens to one that was kept for too long; `timeout`: the time was up; `network`:
@@ -38,11 +36,5 @@ class Failure:
     `garbled`: what came was not HTTP.
     """
 
-    __slots__ = ("kind", "why")
-
-    def __init__(self, why: str, kind: Literal["dropped", "timeout", "network", "fatal", "garbled"]) -> None:
-        self.why: str = why
-        self.kind: Literal["dropped", "timeout", "network", "fatal", "garbled"] = kind
-
-    def __repr__(self) -> str:
-        return f"Failure({self.why!r}, {self.kind!r})"
+    why: str
+    kind: Literal["dropped", "timeout", "network", "fatal", "garbled"]

@@ -17,7 +17,6 @@ import contextvars
 import os
 import socket
 import ssl
-import sys
 import threading
 import weakref
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from typing import Any, TypeAlias, cast
 import httpx
 
 from creditguard.process.background import seconds
+from creditguard.rules.secret import without_frames
 from creditguard.sources.environment import EnvironmentUnusableError, proxy_for, tls_context
 from creditguard.sources.outcomes import LIMIT, Answer, Failure
 
@@ -63,12 +63,7 @@ def get(url: str, headers: Headers, timeout: float) -> Answer | Failure:
         return Failure(str(error), "fatal")
     if route.is_connected() and _thread.get_ident() != threading.main_thread().ident:
         exchange = _Exchange(route, headers, due, may_connect=False)
-        handled = sys.exc_info()[1]
-        try:
-            exchange.perform()
-        except BaseException as error:
-            error.__context__ = handled
-            raise error.with_traceback(None)  # noqa: B904 - it comes out as it is, but for the frames of httpx
+        without_frames(exchange.perform)
         if exchange.outcome:
             return exchange.outcome
     return _process.beside(_Exchange(route, headers, due))

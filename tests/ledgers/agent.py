@@ -85,7 +85,7 @@ class Verbs:
 
     def transaction(self) -> None:
         """Stay in the middle of a verb that writes, holding every lock there is, until killed."""
-        with self.ledger._writing:
+        with self.ledger._verb(writes=True):
             print("null", flush=True)
             time.sleep(3600)
 

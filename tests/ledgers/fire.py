@@ -38,8 +38,12 @@ from typing import Any
 import psycopg
 from ledger_world import AnyLedger, ledger_at
 
+sys.path.append(str(Path(__file__).parents[1] / "support"))
+
+from broken_ledgers import Late, Outside
+
 from creditguard.process.identity import this_process
-from creditguard.rules.values import Grant, Hold, Mark, Owner
+from creditguard.rules.values import Hold
 
 ACCOUNT = "pool"
 TTL = 3.0
@@ -113,32 +117,6 @@ class Pool:
 
     def _write(self, number: int, *figures: float) -> None:
         os.pwrite(self._fd, self._RECORD.pack(*figures), number * self._RECORD.size)
-
-
-class Late:
-    """R is read at the admission."""
-
-    def __init__(self, ledger: AnyLedger) -> None:
-        self.ledger = ledger
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.ledger, name)
-
-    def reserve(self, hold: Hold, owner: Owner, *, available: int | None, mark: Mark | None) -> Grant:
-        return self.ledger.reserve(hold, owner, available=available, mark=None)
-
-
-class Outside(Late):
-    """The check is one transaction, the hold another."""
-
-    def reserve(self, hold: Hold, owner: Owner, *, available: int | None, mark: Mark | None) -> Grant:
-        assert available is not None
-        assert mark is not None
-        held = self.ledger.mark(hold.account).admitted - mark.released
-        if available - held < hold.amount:
-            return Grant(admitted=False, held_by_others=held)
-        time.sleep(0.001)
-        return self.ledger.reserve(hold, owner, available=None, mark=mark)
 
 
 class Worker:

@@ -14,7 +14,10 @@ from creditguard.process.identity import this_process
 from creditguard.rules.ports import Ledger
 from creditguard.rules.values import Balance, Grant, Hold, LiveHold, Mark, Owner, Reading
 
-READING = Reading(Balance(Decimal("99.5"), "credits", datetime(2026, 1, 1, tzinfo=timezone.utc), "r", "s"), Mark(5, 4))
+READING = Reading(
+    Balance(Decimal("123.456789"), "credits", datetime(2026, 1, 2, 3, 4, 5, 678, timezone.utc), "req-1", "apimall"),
+    Mark(admitted=10**20, released=7, started=3, ended=1),
+)
 OWNERS = [new_owner(), new_owner(), this_process()]
 
 

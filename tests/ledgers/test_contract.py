@@ -11,6 +11,7 @@ from typing import Any
 import psycopg
 import pytest
 from ledger_world import Backend, in_threads, new_owner
+from promises import READING
 
 from creditguard.process.identity import this_process
 from creditguard.rules.amounts import LARGEST, to_micro
@@ -653,11 +654,6 @@ def test_two_sweepers_at_once_free_each_hold_once(backend: Backend) -> None:
 
 
 # Readings for others.
-
-READING = Reading(
-    Balance(Decimal("123.456789"), "credits", datetime(2026, 1, 2, 3, 4, 5, 678, timezone.utc), "req-1", "apimall"),
-    Mark(admitted=10**20, released=7, started=3, ended=1),
-)
 
 
 def test_one_reads_for_all(backend: Backend) -> None:

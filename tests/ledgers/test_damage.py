@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
+import psycopg
 import pytest
 from ledger_world import Backend, Server
 from promises import OWNERS, READING, ask_all, fill
@@ -75,7 +76,7 @@ def make_template(folder: Path) -> Path:
     (folder / "used").mkdir()
     ledger = SqliteLedger(str(folder / "used/ledger.db"))
     fill(ledger, 150)
-    with ledger._reading as sql:
+    with ledger._verb() as sql:
         sql.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
     fill_more = [Hold(f"late-{number}", "a", 5, "job", {"x": "y"}, 3) for number in range(20)]
     for hold in fill_more:
@@ -221,25 +222,13 @@ def test_totals_that_contradict_each_other_admit_nobody(backend: Backend) -> Non
         ledger.reserve(Hold(account, account, 100, "job"), OWNERS[0], available=None, mark=None)
         statement = f"UPDATE {schema}accounts SET admitted = {odd} WHERE account = '{account}'"
         if schema:
-            PostgresServer(backend.url).execute(statement)
+            with psycopg.connect(backend.url) as connection:
+                connection.execute(statement.encode())
         else:
             with closing(sqlite3.connect(backend.url.removeprefix("sqlite:///"))) as sql, sql:
                 sql.execute(statement)
         with pytest.raises(LedgerUnavailable):
             ledger.reserve(Hold("new", account, 10, "job"), OWNERS[0], available=100, mark=None)
-
-
-class PostgresServer:
-    """One statement, by whoever."""
-
-    def __init__(self, url: str) -> None:
-        self.url = url
-
-    def execute(self, statement: str) -> None:
-        import psycopg
-
-        with psycopg.connect(self.url, autocommit=True) as connection:
-            connection.execute(statement.encode())
 
 
 def main(count: str, seed: str = "0") -> None:

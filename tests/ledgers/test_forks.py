@@ -118,7 +118,7 @@ def test_a_child_forked_in_the_middle_of_a_verb_does_not_pretend(backend: Backen
 
     def stay() -> None:
         if isinstance(ledger, SqliteLedger):
-            with ledger._reading:
+            with ledger._verb():
                 entered.set()
                 leave.wait(10)
         else:

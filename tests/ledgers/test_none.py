@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import os
-from datetime import datetime, timezone
-from decimal import Decimal
 
 from ledger_world import new_owner
-from promises import ask_all
+from promises import READING, ask_all
 
 from creditguard.ledgers import open_ledger
-from creditguard.rules.values import Balance, Grant, Hold, Mark, Reading
+from creditguard.rules.values import Grant, Hold, Mark
 
 
 def test_everything_is_admitted_and_overlaps_are_counted() -> None:
@@ -42,7 +40,7 @@ def test_nothing_is_kept() -> None:
     ledger.shrink("never", 5)
     ledger.set_lagging("a", lagging=True)
     assert ledger.mark("a") == Mark()
-    ledger.publish("a", Reading(Balance(Decimal(1), "credits", datetime.now(timezone.utc))))
+    ledger.publish("a", READING)
     assert ledger.recent("a", max_age=60, claim=1) is True
     ledger.close()
 

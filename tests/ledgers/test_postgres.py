@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -37,13 +37,8 @@ def hold(run: str = "one", amount: int = 80) -> Hold:
     return Hold(run, "a", amount, "job")
 
 
-@contextmanager
-def ledger_at(url: str, **options: Any) -> Iterator[PostgresLedger]:
-    ledger = PostgresLedger(url, **options)
-    try:
-        yield ledger
-    finally:
-        ledger.close()
+def ledger_at(url: str, **options: Any) -> closing[PostgresLedger]:
+    return closing(PostgresLedger(url, **options))
 
 
 @pytest.fixture

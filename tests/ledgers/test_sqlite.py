@@ -13,7 +13,9 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from itertools import count
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import pytest
@@ -21,7 +23,6 @@ from ledger_world import ROOT, Agent, in_balance, in_threads, new_owner
 
 from creditguard.errors import LedgerUnavailable
 from creditguard.ledgers import default_path, filelock, sqlite_file
-from creditguard.ledgers import sqlite as module
 from creditguard.ledgers.sqlite import SqliteLedger
 from creditguard.ledgers.sqlite_sql import MIGRATIONS
 from creditguard.process import identity
@@ -39,13 +40,8 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "ledger.db"
 
 
-@contextmanager
-def ledger_at(path: Path, **options: Any) -> Iterator[SqliteLedger]:
-    ledger = SqliteLedger(str(path), **options)
-    try:
-        yield ledger
-    finally:
-        ledger.close()
+def ledger_at(path: Path, **options: Any) -> closing[SqliteLedger]:
+    return closing(SqliteLedger(str(path), **options))
 
 
 def failure(path: Path, **options: Any) -> str:
@@ -139,16 +135,16 @@ def test_a_file_that_was_deleted_under_us_is_made_anew(path: Path) -> None:
 
 def test_a_new_file_that_another_thread_makes_too_is_waited_for(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path.touch()
-    ask, making = sqlite_file.File._all, []
+    ask, making = sqlite_file.LedgerFile._all, []
 
-    def lock_just_before(file: sqlite_file.File, statement: str) -> list[Any]:
+    def lock_just_before(file: sqlite_file.LedgerFile, statement: str) -> list[Any]:
         if statement == "PRAGMA journal_mode = WAL" and not making:
             shell.execute("BEGIN IMMEDIATE")
             making.append(threading.Timer(0.2, shell.rollback))
             making[0].start()
         return ask(file, statement)
 
-    monkeypatch.setattr(sqlite_file.File, "_all", lock_just_before)
+    monkeypatch.setattr(sqlite_file.LedgerFile, "_all", lock_just_before)
     with ledger_at(path) as ledger, shell_at(path) as shell:
         assert ledger.reserve(hold(), OWNER, available=120, mark=None).admitted
         making[0].join()
@@ -202,7 +198,7 @@ def test_each_level_of_the_schema_becomes_the_present_one(path: Path, monkeypatc
         monkeypatch.undo()
         ledger.close()
         assert ledger.mark("a").started == 1, "what an older program can live with does not shut it out"
-        with closing(sqlite3.connect(path, isolation_level=None)) as sql:
+        with shell_at(path) as sql:
             sql.execute("UPDATE meta SET value = 2 WHERE key = 'schema_version'")
         ledger.close()
         with pytest.raises(LedgerUnavailable, match="newer creditguard .schema 2.: upgrade creditguard here"):
@@ -269,23 +265,18 @@ def used(path: Path) -> Path:
     return path
 
 
-def test_a_file_whose_header_was_hit(used: Path) -> None:
-    damaged = bytearray(used.read_bytes())
-    damaged[:100] = bytes(byte ^ 0xFF for byte in damaged[:100])
-    used.write_bytes(damaged)
-    assert "file is not a database" in failure(used)
-
-
-def test_a_file_that_was_cut_short(used: Path) -> None:
-    used.write_bytes(used.read_bytes()[:5000])
-    assert "malformed" in failure(used)
-
-
-def test_a_file_with_holes(used: Path) -> None:
-    damaged = bytearray(used.read_bytes())
-    damaged[1024:] = bytes(len(damaged) - 1024)
-    used.write_bytes(damaged)
-    assert "malformed" in failure(used)
+@pytest.mark.parametrize(
+    ("damaged", "said"),
+    [
+        (lambda good: bytes(byte ^ 0xFF for byte in good[:100]) + good[100:], "file is not a database"),
+        (lambda good: good[:5000], "malformed"),
+        (lambda good: good[:1024] + bytes(len(good) - 1024), "malformed"),
+    ],
+    ids=["its header was hit", "it was cut short", "it has holes"],
+)
+def test_a_file_that_was_damaged(used: Path, damaged: Callable[[bytes], bytes], said: str) -> None:
+    used.write_bytes(damaged(used.read_bytes()))
+    assert said in failure(used)
 
 
 def test_a_ledger_that_was_broken_works_again_once_it_is_mended(used: Path) -> None:
@@ -401,7 +392,7 @@ print(number, *said, sep="\\n")
 
 def test_a_database_that_may_not_grow(used: Path) -> None:
     with ledger_at(used) as ledger:
-        with ledger._reading as sql:
+        with ledger._verb() as sql:
             sql.execute("PRAGMA max_page_count = 1").fetchall()
         with pytest.raises(LedgerUnavailable, match="database or disk is full"):
             for number in range(500):
@@ -439,7 +430,7 @@ def _try_to_reserve(ledger: SqliteLedger, index: int) -> str:
 
 
 def test_whoever_ignores_the_lock_file_is_not_waited_for_for_ever_either(used: Path) -> None:
-    with ledger_at(used, wait=0.3) as ledger, closing(sqlite3.connect(used, isolation_level=None)) as shell:
+    with ledger_at(used, wait=0.3) as ledger, shell_at(used) as shell:
         ledger.mark("a")
         shell.execute("BEGIN IMMEDIATE")
         start = time.monotonic()
@@ -449,14 +440,12 @@ def test_whoever_ignores_the_lock_file_is_not_waited_for_for_ever_either(used: P
         assert _try_to_reserve(ledger, 1) == "no failure"
 
 
-@pytest.mark.parametrize("how", ["no fcntl", "no locks", "no file"])
+@pytest.mark.parametrize("how", ["no locks", "no file"])
 def test_without_file_locks_the_ledger_is_still_right(path: Path, monkeypatch: pytest.MonkeyPatch, how: str) -> None:
     def refuse(*_: object) -> None:
         raise OSError(37, "No locks available")
 
-    if how == "no fcntl":
-        monkeypatch.setattr(filelock, "_AVAILABLE", False)
-    elif how == "no locks":
+    if how == "no locks":
         monkeypatch.setattr(filelock.fcntl, "lockf", refuse)
     else:
         path.with_name("ledger.db-lock").mkdir()
@@ -473,7 +462,7 @@ def test_without_file_locks_the_ledger_is_still_right(path: Path, monkeypatch: p
 
 def test_an_interrupt_in_a_verb_leaves_neither_lock_nor_transaction(used: Path) -> None:
     with ledger_at(used) as ledger, ledger_at(used, wait=0.3) as other:
-        with pytest.raises(KeyboardInterrupt), ledger._writing as sql:
+        with pytest.raises(KeyboardInterrupt), ledger._verb(writes=True) as sql:
             sql.execute("DELETE FROM holds")
             raise KeyboardInterrupt
         assert other.reserve(hold("after"), OWNER, available=None, mark=None).admitted
@@ -533,10 +522,43 @@ def test_an_interrupt_just_after_a_step_of_a_verb_leaves_neither_lock_nor_transa
     assert in_balance(f"sqlite:///{used}")
 
 
-@contextmanager
-def shell_at(path: Path) -> Iterator[sqlite3.Connection]:
-    with closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False)) as shell:
-        yield shell
+def test_an_interrupt_at_any_opcode_of_a_verb_leaves_neither_lock_nor_transaction(path: Path) -> None:
+    with ledger_at(path, wait=0.1) as other:
+        for at in count(1):
+            with ledger_at(path, wait=0.1) as ledger:
+                ledger.mark("a")
+                if not _struck(at, lambda: ledger.reserve(hold("struck", 0), OWNER, available=None, mark=None)):
+                    break
+                assert _try_to_reserve(other, at) == "no failure"
+    assert at > 200
+    assert in_balance(f"sqlite:///{path}")
+
+
+def _struck(at: int, verb: Callable[[], object]) -> bool:
+    """Ask it, and interrupt this thread at the opcode of that number; False if there are fewer."""
+    opcodes = count(1)
+
+    def trace(frame: FrameType, event: str, _: object) -> Any:
+        if not frame.f_code.co_filename.endswith(("ledgers/sqlite.py", "contextlib.py")):
+            return None
+        frame.f_trace_opcodes = True
+        if event == "opcode" and next(opcodes) == at:
+            sys.settrace(None)
+            raise KeyboardInterrupt
+        return trace
+
+    sys.settrace(trace)
+    try:
+        verb()
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(None)
+    return False
+
+
+def shell_at(path: Path) -> closing[sqlite3.Connection]:
+    return closing(sqlite3.connect(path, isolation_level=None, check_same_thread=False))
 
 
 @contextmanager
@@ -557,28 +579,6 @@ def struck_after(seconds: float, *, then: float, release: Callable[[], object]) 
 
 
 # The clock.
-
-
-def test_a_reading_from_another_boot_has_no_age(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from datetime import datetime, timezone
-    from decimal import Decimal
-
-    from creditguard.rules.values import Balance, Reading
-
-    here = module.this_process()
-    reading = Reading(Balance(Decimal(5), "credits", datetime.now(timezone.utc)), Mark())
-    with ledger_at(path) as ledger:
-        monkeypatch.setattr(module, "this_process", lambda: here._replace(boot="before"))
-        ledger.publish("a", reading)
-        assert ledger.recent("a", max_age=60, claim=60) == reading
-        ledger.publish("b", reading)
-        assert ledger.recent("c", max_age=60, claim=60) is True
-        monkeypatch.undo()
-        assert ledger.recent("a", max_age=60, claim=60) is True
-        assert ledger.recent("a", max_age=60, claim=60) is False
-        assert ledger.recent("c", max_age=60, claim=60) is True
-        ledger.publish("a", reading)
-        assert ledger.recent("a", max_age=60, claim=60) == reading
 
 
 def test_the_machines_sleep_costs_no_lease(path: Path) -> None:

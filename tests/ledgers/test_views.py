@@ -18,9 +18,10 @@ from pathlib import Path
 
 import pytest
 from ledger_world import Agent, Backend, ServerClock, new_owner
+from promises import READING
 
 from creditguard.process.identity import KERNEL, Clock, this_process
-from creditguard.rules.values import Hold, Mark
+from creditguard.rules.values import Hold
 
 pytestmark = [pytest.mark.skipif(sys.platform != "linux", reason="namespaces"), pytest.mark.usefixtures("balanced")]
 
@@ -270,7 +271,7 @@ def test_watchers_on_different_clocks_do_not_disturb_each_other(backend: Backend
         backend.clock.forward(20)
     assert [live.hold.id for live in ledger.sweep("a")] == ["one"]
     ledger.settle("last", "a", {})
-    with ledger._reading as sql:
+    with ledger._verb() as sql:
         assert sql.execute("SELECT count(*) FROM watches").fetchall() == [(0,)]
 
 
@@ -278,23 +279,19 @@ def test_watchers_on_different_clocks_do_not_disturb_each_other(backend: Backend
 def test_a_reading_is_not_lent_to_another_boot_or_from_a_clock_that_is_not_known(
     backend: Backend, machine: Machine
 ) -> None:
-    from datetime import datetime, timezone
-    from decimal import Decimal
-
-    from creditguard.rules.values import Balance, Reading
-
-    reading = Reading(Balance(Decimal(5), "credits", datetime.now(timezone.utc)), Mark())
     for other in ({"boot": "before"}, {"boot": ""}, {"clock": Clock("its own")}, {"clock": Clock("")}):
         name = repr(other)
         ledger = backend.client()
         machine.believe(**other)  # type: ignore[arg-type]
-        ledger.publish(name, reading)
+        assert ledger.recent(f"claimed {name}", max_age=60, claim=60) is True
+        ledger.publish(name, READING)
         ledger.close()
         machine.believe()
+        assert ledger.recent(f"claimed {name}", max_age=60, claim=60) is True
         assert ledger.recent(name, max_age=60, claim=60) is True
         assert ledger.recent(name, max_age=60, claim=60) is False
-        ledger.publish(name, reading)
-        assert ledger.recent(name, max_age=60, claim=60) == reading
+        ledger.publish(name, READING)
+        assert ledger.recent(name, max_age=60, claim=60) == READING
         ledger.close()
         machine.believe(**other)  # type: ignore[arg-type]
         assert ledger.recent(name, max_age=60, claim=60) is True

@@ -43,6 +43,18 @@ def test_each_setting_and_where_it_came_from(places, monkeypatch):
     ]
 
 
+def test_a_mistake_that_a_file_above_overrides_is_passed_over(places):
+    places.own.write_text("[jobs.a]\nbudget = 1")
+    places.user.write_text("jobs = 3")
+    places.system.write_text("[jobs.b]\nbudget = 2")
+    assert settings.current().jobs == {"a": 1, "b": 2}
+    origins = {name: origin for name, _, origin in settings.explain().settings if name.startswith("jobs")}
+    assert origins == {
+        "jobs.a": "[jobs.a] budget in creditguard.toml",
+        "jobs.b": f"[jobs.b] budget in {places.system}",
+    }
+
+
 def test_where_nothing_is_set(places):
     (places.work / "pyproject.toml").write_text("[project]\nname = 'x'")
     explained = settings.explain()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import pickle
 from decimal import Decimal
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -181,16 +180,3 @@ def test_the_command_line_logs_as_the_settings_say(gateway, places, check, monke
     code, lines = check()
     assert code == 0
     assert len(lines) == (name == "json")
-
-
-def test_a_secret_shows_nowhere_and_is_equal_by_its_text():
-    secret = SecretText("hush-hush")
-    assert secret == SecretText("hush-hush") != SecretText("other")
-    assert len({secret, SecretText("hush-hush")}) == 1
-    assert secret != "hush-hush"
-    assert "hush" not in f"{secret!r} {secret} {settings.CurrentSettings(api_key=secret, ledger=secret)}"
-    with pytest.raises(TypeError):
-        iter(secret)
-    for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
-        with pytest.raises(TypeError, match="not pickled"):
-            pickle.dumps(secret, protocol)

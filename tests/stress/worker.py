@@ -18,38 +18,21 @@ from pathlib import Path
 
 import httpx
 
+sys.path.append(str(Path(__file__).parents[1] / "support"))
+
+from broken_ledgers import Late, Outside
+
 from creditguard import InsufficientCredits, LedgerUnavailable, guard
 from creditguard.ledgers import open_ledger
-from creditguard.rules.values import Grant
 
 
-class ReleasedAtAdmission:
-    """The broken rule: what had been released is read at admission, and not before the balance."""
+class Slow(Outside):
+    """Over a slow round trip to a server."""
 
-    def __init__(self, ledger):
-        self.ledger = ledger
-
-    def __getattr__(self, name):
-        return getattr(self.ledger, name)
-
-    def reserve(self, hold, owner, *, available, mark):
-        return self.ledger.reserve(hold, owner, available=available, mark=None)
+    slowest = 0.1
 
 
-class CheckedOutside(ReleasedAtAdmission):
-    """The broken rule: the check is made outside of the transaction that takes the hold."""
-
-    def reserve(self, hold, owner, *, available, mark):
-        totals = self.ledger.mark(hold.account)
-        held = totals.admitted - mark.released
-        if available - held < hold.amount:
-            return Grant(admitted=False, held_by_others=held)
-        time.sleep(random.random() * 0.1)  # a slow round trip to a server
-        self.ledger.reserve(hold, owner, available=None, mark=mark)
-        return Grant(admitted=True, held_by_others=held)
-
-
-BROKEN = {"released at admission": ReleasedAtAdmission, "checked outside": CheckedOutside}
+BROKEN = {"released at admission": Late, "checked outside": Slow}
 
 
 def main(seed, state_path, kind):
