@@ -1,4 +1,5 @@
-"""What a wrapped command says that it spent: a file of one amount a line, named in CREDITGUARD_RECORD_FILE.
+"""What a wrapped command says that it spent: a file of one amount a line, named in CREDITGUARD_RECORD_FILE, and `extend N` in a
+line for what its budget has grown by. `record` and `extend` append to it, and `run` reads it.
 
 The command may do with the file what it likes: remove it, fill it, put something else in its place. None of that may end its
 run in another way, or keep it waiting: so only a regular file is read, without following links, and only so much of it.
@@ -6,18 +7,23 @@ run in another way, or keep it waiting: so only a regular file is read, without 
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 import tempfile
 import threading
 from collections import Counter
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from creditguard.errors import ConfigurationError
-from creditguard.guarding.run import Run
 from creditguard.rules.amounts import EXACT, ZERO, to_credits
+
+if TYPE_CHECKING:
+    from creditguard.guarding.run import Run
 
 VARIABLE = "CREDITGUARD_RECORD_FILE"
 
@@ -28,23 +34,55 @@ _LONGEST = 100
 """Bytes of a line; an amount has fewer."""
 _TROUBLES = 5
 """Messages about one file."""
+_EXTEND = "extend "
 
 
-_FOR_READING = os.O_RDONLY | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC
+def append(line: str) -> None:
+    """Append a line to the run's file. A short one is appended in one piece, so parallel children may do it at once."""
+    path = os.environ.get(VARIABLE)
+    if not path:
+        message = f"{VARIABLE} is not set: record works inside of creditguard run -- CMD"
+        raise ConfigurationError(message, VARIABLE)
+    try:
+        with _opened(path, os.O_WRONLY | os.O_APPEND) as file:
+            if file is None:
+                raise ConfigurationError(f"{VARIABLE}: {path} is no longer a file", VARIABLE)
+            text = f"{line}\n".encode()
+            written = os.write(file, text)
+            if written < len(text):  # a full disk, and half of an amount is another amount
+                os.ftruncate(file, os.lseek(file, 0, os.SEEK_CUR) - written)
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    except OSError as error:
+        raise ConfigurationError(f"{VARIABLE}: {path} cannot be written: {error.strerror}", VARIABLE) from None
 
 
 def extended_so_far(path: str) -> Decimal:
     """By how much the budget of the run whose file this is has grown; as far as it can be read."""
     total = ZERO
-    with suppress(OSError), os.fdopen(os.open(path, _FOR_READING), "rb") as file:
-        lines = file.read(_MOST).splitlines() if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else []
+    with suppress(OSError), _opened(path, os.O_RDONLY) as file:
+        lines = [] if file is None else os.read(file, _MOST).splitlines()
         for line in lines:
-            if line.startswith(b"extend "):
+            if line.startswith(_EXTEND.encode()):
                 with suppress(ConfigurationError):
-                    total = EXACT.add(
-                        total, to_credits(line[len("extend ") : _LONGEST].decode("utf-8", "replace"), VARIABLE)
-                    )
+                    total = EXACT.add(total, _amount(line)[1])
     return total
+
+
+@contextmanager
+def _opened(path: str | Path, how: int) -> Iterator[int | None]:
+    """A descriptor of the file; None if something else is in its place."""
+    file = os.open(path, how | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_NOCTTY | os.O_CLOEXEC)
+    try:
+        yield file if stat.S_ISREG(os.fstat(file).st_mode) else None
+    finally:
+        os.close(file)
+
+
+def _amount(line: bytes) -> tuple[bool, Decimal]:
+    """Whether the line is of `extend`, and its amount. Raises ConfigurationError if it has none."""
+    text = line[:_LONGEST].decode("utf-8", "replace").strip()
+    extends = text.startswith(_EXTEND)
+    return extends, to_credits(text.removeprefix(_EXTEND), VARIABLE, negative=not extends)
 
 
 class RecordFile:
@@ -92,9 +130,8 @@ class RecordFile:
             pass  # a directory by now, or out of reach: the command's business
 
     def _read_on(self, run: Run, path: Path) -> None:
-        file = os.open(path, _FOR_READING)
-        try:
-            if not stat.S_ISREG(os.fstat(file).st_mode):
+        with _opened(path, os.O_RDONLY) as file:
+            if file is None:
                 self._trouble("it is no longer a file")
                 return
             while chunk := os.pread(file, _CHUNK, self._read):
@@ -105,23 +142,19 @@ class RecordFile:
                 *lines, rest = (self._rest + chunk).split(b"\n")
                 self._rest = rest[:_LONGEST]
                 self._record(run, lines)
-        finally:
-            os.close(file)
 
     def _record(self, run: Run, lines: list[bytes]) -> None:
         total: Decimal | None = None
         for line, times in Counter(lines).items():
-            text = line[:_LONGEST].decode("utf-8", "replace").strip()
-            if not text:
+            if not line.strip():
                 continue
-            more = text.startswith("extend ")
-            text = text.removeprefix("extend ")
             try:
-                amount = EXACT.multiply(to_credits(text, VARIABLE, negative=not more), Decimal(times))
+                extends, amount = _amount(line)
             except ConfigurationError:
-                self._trouble(f"not an amount of credits: {text[:40]}")
+                self._trouble(f"not an amount of credits: {line.strip()[:40].decode('utf-8', 'replace')}")
                 continue
-            if more:
+            amount = EXACT.multiply(amount, Decimal(times))
+            if extends:
                 run._life.extended_elsewhere(amount)
             else:
                 total = EXACT.add(total or ZERO, amount)
