@@ -21,7 +21,7 @@ from typing import Literal
 
 MAX_LAG = 1000  # readings remembered
 
-Outcome = Literal["completed", "failed", "pending"]
+Status = Literal["completed", "failed", "pending"]
 
 
 class CannotPay(Exception):
@@ -37,7 +37,7 @@ class Task:
     credits_used: int
     created: float
     updated: float
-    status: Outcome = "pending"
+    status: Status = "pending"
     completed: float | None = None
     credits_refunded: int = 0
 
@@ -51,7 +51,7 @@ class Account:
         self.task_seconds: float = 0.0  # how long a task is pending
         self.allow_negative: bool = False  # whether the pool may be overdrawn
         self.lag: int = 0  # how many readings the balance shown is behind
-        self.fail_next: int = 0  # how many of the next submits become failed tasks
+        self.fail_next_tasks: int = 0  # how many of the next submits become failed tasks
         self.balance_reads: int = 0
         self.spent: int = 0  # by submits; what strangers drain is not in it
         self.refunded: int = 0
@@ -131,7 +131,7 @@ class Account:
 
     # Tasks
 
-    def submit(self, model: str, cost: int | None = None, outcome: Outcome | None = None) -> tuple[Task, int]:
+    def submit(self, model: str, cost: int | None = None, outcome: Status | None = None) -> tuple[Task, int]:
         """Debit the pool and start a task. Answers the task and what remained at the debit."""
         with self._lock:
             now = self._settle()
@@ -139,8 +139,8 @@ class Account:
             if cost > self._pool and not self.allow_negative:
                 raise CannotPay(f"the task costs {cost} credits and {self._pool} remain")
             if outcome is None:
-                outcome = "failed" if self.fail_next else "completed"
-                self.fail_next = max(0, self.fail_next - 1)
+                outcome = "failed" if self.fail_next_tasks else "completed"
+                self.fail_next_tasks = max(0, self.fail_next_tasks - 1)
             self._pool -= cost
             self.spent += cost
             remaining = self._pool
