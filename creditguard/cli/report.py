@@ -69,18 +69,16 @@ def _writable(output: str | None) -> str:
         return path
     try:
         _form(path)
-        if output is None and Path(path).is_file() and _OURS not in Path(path).read_bytes()[:4096]:
-            raise ConfigurationError(
-                f"{path} is there already, and no report of ours: say where to by -o FILE", "output"
-            )
-        if Path(path).is_dir():
-            raise ConfigurationError(f"-o: {path} is a directory: name a file in it", "output")
-        if not Path(path).parent.is_dir():
-            raise ConfigurationError(f"-o: there is no directory {Path(path).parent}", "output")
+        theirs = output is None and Path(path).is_file() and _OURS not in Path(path).read_bytes()[:4096]
+        is_folder, has_folder = Path(path).is_dir(), Path(path).parent.is_dir()
     except (OSError, ValueError) as error:  # a name that is too long, or with a NUL
-        if isinstance(error, ConfigurationError):
-            raise
         raise ConfigurationError(f"-o: {path!r}: {getattr(error, 'strerror', None) or error}", "output") from None
+    if theirs:
+        raise ConfigurationError(f"{path} is there already, and no report of ours: say where to by -o FILE", "output")
+    if is_folder:
+        raise ConfigurationError(f"-o: {path} is a directory: name a file in it", "output")
+    if not has_folder:
+        raise ConfigurationError(f"-o: there is no directory {Path(path).parent}", "output")
     return path
 
 

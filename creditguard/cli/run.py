@@ -16,7 +16,7 @@ from creditguard.cli import child, exits
 from creditguard.cli.naming import job_name
 from creditguard.cli.output import say
 from creditguard.cli.preflight import Events, guard_for
-from creditguard.cli.records import VARIABLE, RecordFile
+from creditguard.cli.record_file import VARIABLE, RecordFile
 from creditguard.cli.report_file import ReportFile, Stage
 from creditguard.cli.screen import SCREEN
 from creditguard.cli.wording import worded
@@ -93,10 +93,8 @@ def run(options: argparse.Namespace) -> int:
             guarded = entry.__enter__()
             try:
                 _command(options, guarded, ended)
-            except BaseException:
+            finally:
                 _close(entry, _outcome(ended[0]) if ended else "cancelled")
-                raise
-            _close(entry, _outcome(ended[0]))
         finally:
             signals.ignore()
     except CreditGuardError as error:
@@ -119,18 +117,17 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _guard(options: argparse.Namespace, events: Events) -> guard:
-    more = {} if options.threshold is None else {"thresholds": options.threshold}
     return guard_for(
         options,
         job_name(options.argv),
         events,
         settle=options.settle,
         watch=options.watch,
+        thresholds=options.threshold,
         on_overrun=options.on_overrun,
         stop_below=options.stop_below,
-        wait=options.wait or None,
-        **({"min_interval": options.interval} if options.wait else {}),
-        **more,
+        wait=options.wait,
+        min_interval=options.interval if options.wait else None,
     )
 
 
