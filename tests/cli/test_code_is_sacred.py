@@ -30,6 +30,13 @@ def run(creditguard, script, *options, **more):
     return done
 
 
+def run_with(code, *options, script="exit 7", **environment):
+    """The same in a process that begins with this code of Python, which is to call `main`."""
+    command = [sys.executable, "-c", code, "run", "-q", "--budget", "5", *options, "--", "sh", "-c", script]
+    env = {**os.environ, **environment}
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
+
+
 def recorded(done):
     return next(event for event in done.events if event["event"] == "creditguard.finished")["credits_recorded"]
 
@@ -196,21 +203,7 @@ raise SystemExit(main())
 
 def test_no_signal_comes_between_the_report_and_the_code(gateway, tmp_path):
     path = tmp_path / "report.json"
-    command = [
-        sys.executable,
-        "-c",
-        INTERRUPTED,
-        "run",
-        "--budget",
-        "5",
-        "--report-file",
-        path,
-        "--",
-        "sh",
-        "-c",
-        "exit 7",
-    ]
-    assert subprocess.run(command, capture_output=True, timeout=30).returncode == 7
+    assert run_with(INTERRUPTED, "--report-file", path).returncode == 7
     assert json.loads(path.read_text())["exit_code"] == 7
 
 
@@ -294,7 +287,7 @@ def test_half_an_amount_is_never_recorded(creditguard, tmp_path):
 
 def test_a_signal_while_the_records_are_read_leaves_code_and_records(gateway, creditguard, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(
-        "import os, signal\nimport creditguard.cli.records as records\nwhole = records.RecordFile._read_on\n"
+        "import os, signal\nimport creditguard.cli.record_file as records\nwhole = records.RecordFile._read_on\n"
         "def read_on(*args):\n    os.kill(os.getpid(), signal.SIGTERM)\n    whole(*args)\n"
         "records.RecordFile._read_on = read_on\n"
     )
@@ -306,7 +299,7 @@ def test_a_signal_while_the_records_are_read_leaves_code_and_records(gateway, cr
 AT_EVERY_INSTANT = """
 import atexit, os, signal, sys
 from creditguard.cli import main, run
-from creditguard.cli.records import RecordFile
+from creditguard.cli.record_file import RecordFile
 
 def hit(*_, kill=os.kill, pid=os.getpid(), numbers=(signal.SIGUSR1, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)):
     for number in numbers:
@@ -340,26 +333,7 @@ sys.exit(main())
 @pytest.mark.parametrize("instant", ["troubles", "_outcome", "_close", "_write", "exit", "finalization"])
 def test_no_signal_after_the_command_replaces_its_code(gateway, tmp_path, instant):
     path = tmp_path / "report.json"
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            AT_EVERY_INSTANT,
-            "run",
-            "--budget",
-            "5",
-            "--report-file",
-            path,
-            "--",
-            "sh",
-            "-c",
-            "exit 7",
-        ],
-        env={**os.environ, "INSTANT": instant},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = run_with(AT_EVERY_INSTANT, "--report-file", path, INSTANT=instant)
     assert (done.returncode, "Traceback" in done.stderr) == (7, False)
     report = json.loads(path.read_text())
     assert (report["exit_code"], report["stage"]) == (7, "command")
@@ -416,8 +390,7 @@ def test_a_signal_that_is_meant_for_the_command_is_nothing_once_it_has_ended(gat
         f"def close(*arguments):\n    os.kill(os.getpid(), {int(number)})\n    whole(*arguments)\n"
         "run._close = close\nsys.exit(main())"
     )
-    arguments = ("run", "-q", "--budget", "5", "--report-file", str(path), "--", "sh", "-c", "exit 7")
-    assert subprocess.run([sys.executable, "-c", code, *arguments], timeout=60, check=False).returncode == 7
+    assert run_with(code, "--report-file", path).returncode == 7
     assert json.loads(path.read_text())["balance_after"] == 120
 
 
@@ -439,7 +412,7 @@ def test_killed_by_sigkill_it_leaves_no_record_file(gateway, tmp_path):
 AT_AN_INSTANT = """
 import os, sys
 from creditguard.cli import main
-from creditguard.cli.records import RecordFile
+from creditguard.cli.record_file import RecordFile
 
 instant, number = os.environ["INSTANT"], int(os.environ["SIGNAL"])
 original = getattr(RecordFile, instant)
