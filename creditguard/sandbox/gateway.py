@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import signal
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from creditguard.sandbox.server import Server
 if TYPE_CHECKING:
     import ssl
     from collections import Counter
+    from pathlib import Path
 
     from typing_extensions import Self, Unpack  # for type checkers; nothing is imported when this runs
 
@@ -163,6 +164,17 @@ class Gateway:
     def control(self, **commands: object) -> None:
         """As POST /_sandbox/control. Raises BadField (a ValueError), and then changed nothing."""
         apply(self._account, self._faults, commands)
+
+
+def environment(gateway: Gateway, ledger: Path, inherited: Mapping[str, str]) -> dict[str, str]:
+    """The variables that lead creditguard to the gateway, and past a proxy, which cannot reach this machine's loopback."""
+    hosts = {name: inherited.get(name, "") for name in ("NO_PROXY", "no_proxy")}
+    return {
+        "CREDITGUARD_BASE_URL": gateway.url,
+        "APIMALL_API_KEY": gateway.key,
+        "CREDITGUARD_LEDGER": f"sqlite:///{ledger}",
+        **{name: each if each == "*" else f"{each},127.0.0.1".lstrip(",") for name, each in hosts.items()},
+    }
 
 
 def serve(
