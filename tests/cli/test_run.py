@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+from processes import eventually, state
 
 from creditguard import guard
 from creditguard.ledgers import open_ledger
@@ -22,18 +23,6 @@ PYTHON = sys.executable
 
 def holds():
     return open_ledger(os.environ["CREDITGUARD_LEDGER"]).holds()
-
-
-def wait_for(condition, seconds=20):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited in vain"
-        time.sleep(0.01)
-
-
-def gone(pid):
-    stat = Path(f"/proc/{pid}/stat")
-    return not stat.exists() or "Z" in stat.read_text().split(")")[1][:3]
 
 
 @pytest.fixture
@@ -223,7 +212,7 @@ def test_sigkill_to_the_wrapper_leaves_no_command_and_no_hold(gateway):
     process.kill()
     process.wait(timeout=10)
     process.stdout.close()
-    wait_for(lambda: gone(pid))
+    eventually(lambda: state(pid) in {"", "Z"})
     began = time.monotonic()
     with guard("next", budget=80):
         pass
@@ -237,7 +226,7 @@ def test_a_signal_during_the_preflight_runs_nothing(gateway, report, tmp_path, n
     process = subprocess.Popen(
         [*RUN, "--report-file", path, "--", "touch", tmp_path / "ran"], stderr=subprocess.PIPE, text=True
     )
-    wait_for(lambda: not gateway.state()["faults"])  # taken up: the request is there
+    eventually(lambda: not gateway.state()["faults"])  # taken up: the request is there
     process.send_signal(number)
     _, err = process.communicate(timeout=15)
     assert process.returncode == 128 + number
@@ -254,7 +243,7 @@ def test_a_signal_during_the_exit_reading_cuts_it_short(gateway, report):
     process = subprocess.Popen(
         [*RUN, "--report-file", path, "--", "sh", "-c", "exit 7"], stderr=subprocess.PIPE, text=True
     )
-    wait_for(lambda: not gateway.state()["faults"])
+    eventually(lambda: not gateway.state()["faults"])
     began = time.monotonic()
     process.terminate()
     _, err = process.communicate(timeout=15)
@@ -393,7 +382,7 @@ def test_a_runaway_command_is_stopped_with_its_grandchildren(gateway, creditguar
     assert done.code == (code or 143)
     assert "overrun" in done.names
     assert (read()["stopped"], read()["over_budget"]) == (True, True)
-    wait_for(lambda: gone(pid))
+    eventually(lambda: state(pid) in {"", "Z"})
     assert holds() == []
 
 

@@ -18,8 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pyte
-
-PATIENCE = 20.0
+from processes import PATIENCE
 
 
 class _Window(pyte.HistoryScreen):
@@ -63,7 +62,6 @@ class Terminal:
         self.raw = b""
         self.fd, slave = pty.openpty()
         self._set_size()
-        self.modes = termios.tcgetattr(self.fd)
         environment = {**os.environ, "TERM": "xterm-256color", **env}
         self.process = subprocess.Popen(
             argv,
