@@ -95,7 +95,7 @@ class RecordFile:
         self.troubles: list[str] = []
         """What was wrong with it, each in a few words."""
         self.path: Path | None = None
-        """None until it is made, and where there is no place for one: then nothing is recorded."""
+        """None until it is made and once it is finished, and where there is no place for one: then nothing is recorded."""
         self.name: Path | None = None
         with suppress(OSError):
             self.name = Path(tempfile.gettempdir(), f"creditguard-{os.urandom(8).hex()}.record")
@@ -107,29 +107,32 @@ class RecordFile:
                 os.close(os.open(self.name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
                 self.path = self.name
 
-    def collect(self, run: Run, *, last: bool = False) -> None:
-        """Add what was recorded since the last time. A line that is still being written waits for the next, or the `last`."""
-        if self.path is None:
-            return
+    def collect(self, run: Run) -> bool:
+        """Add what was recorded since the last time; whether there may be more. A line that is still being written waits for that."""
         with self._lock:
-            try:
-                self._read_on(run, self.path)
-                if last:
-                    self._record(run, [self._rest])
-            except Exception as error:  # the command has ended in its own way, whatever is the matter here
-                reason = (isinstance(error, OSError) and error.strerror) or f"{type(error).__name__}: {error}"
-                self._trouble(f"it cannot be read: {reason}")
+            self._read_on(run)
+            return self.name is not None
 
     def finish(self, run: Run) -> None:
         """Add the rest, a last line without an end included, and remove the file."""
-        self.collect(run, last=True)
+        with self._lock:
+            self._read_on(run, last=True)
+            path, self.path, self.name = self.path, None, None
+        with suppress(OSError):  # a directory by now, or out of reach: the command's business
+            if path:
+                path.unlink(missing_ok=True)
+
+    def _read_on(self, run: Run, *, last: bool = False) -> None:
         try:
             if self.path:
-                self.path.unlink(missing_ok=True)
-        except OSError:
-            pass  # a directory by now, or out of reach: the command's business
+                self._read_all(run, self.path)
+            if last:
+                self._record(run, [self._rest])
+        except Exception as error:  # the command has ended in its own way, whatever is the matter here
+            reason = (isinstance(error, OSError) and error.strerror) or f"{type(error).__name__}: {error}"
+            self._trouble(f"it cannot be read: {reason}")
 
-    def _read_on(self, run: Run, path: Path) -> None:
+    def _read_all(self, run: Run, path: Path) -> None:
         with _opened(path, os.O_RDONLY) as file:
             if file is None:
                 self._trouble("it is no longer a file")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import signal
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from shlex import quote
@@ -148,7 +148,11 @@ def _command(options: argparse.Namespace, guarded: Run, ends: list[child.Ended])
         if not ends:
             grace = _GRACE if options.kill_after is None else options.kill_after
             guarded.on_overrun(lambda _: command.stop(grace))
-            with _attended(options, guarded, record_file), _shown(options, guarded, command):
+            _attend(options, guarded, record_file)
+            row = _row(options, guarded)
+            with SCREEN.shared_with(command, row):
+                if row:
+                    engine().repeat(SCREEN.look, 0.0)
                 ended = command.run(options.argv, partial(_environment, options, guarded, record_file))
             if guarded.stopped and ended.code == 0:
                 # We told it to end, and it did so in good order. That is no success of the job's.
@@ -176,39 +180,20 @@ def _environment(options: argparse.Namespace, guarded: Run, record_file: RecordF
     return environment
 
 
-@contextmanager
-def _attended(options: argparse.Namespace, guarded: Run, record_file: RecordFile) -> Iterator[None]:
-    """While CMD runs, if it is watched or its hold shrinks: take in what it records."""
-    if not options.watch and not guarded._life.plan.shrink:
-        yield
-        return
-    guarded._life.grows_elsewhere = True
-    running = True
-
-    def take_in() -> float | None:
-        if running:
-            record_file.collect(guarded)
-        return _RECORDS_EVERY if running else None
-
-    engine().repeat(take_in, _RECORDS_EVERY)
-    try:
-        yield
-    finally:
-        running = False
+def _attend(options: argparse.Namespace, guarded: Run, record_file: RecordFile) -> None:
+    """Take in what CMD records while it runs, if it is watched or its hold shrinks."""
+    if options.watch or guarded._life.plan.shrink:
+        guarded._life.grows_elsewhere = True
+        engine().repeat(lambda: _RECORDS_EVERY if record_file.collect(guarded) else None, _RECORDS_EVERY)
 
 
-@contextmanager
-def _shown(options: argparse.Namespace, guarded: Run, command: child.Child) -> Iterator[None]:
-    """While CMD runs: the screen is its own as well, and has a row for the meter if that was asked for."""
+def _row(options: argparse.Namespace, guarded: Run) -> Callable[[int], str] | None:
+    """What makes the text of the row of --progress; None without it."""
     if not (options.progress and options.watch):
-        with SCREEN.shared_with(command):
-            yield
-        return
+        return None
     from creditguard.cli.progress import row
 
-    with SCREEN.shared_with(command, partial(row, guarded)):
-        engine().repeat(SCREEN.look, 0.0)
-        yield
+    return partial(row, guarded)
 
 
 def _outcome(ended: child.Ended) -> Outcome:

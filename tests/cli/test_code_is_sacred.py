@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from creditguard.cli.record_file import RecordFile
 from creditguard.cli.report_file import ReportFile
 from creditguard.ledgers import open_ledger
 
@@ -288,12 +289,41 @@ def test_half_an_amount_is_never_recorded(creditguard, tmp_path):
 def test_a_signal_while_the_records_are_read_leaves_code_and_records(gateway, creditguard, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(
         "import os, signal\nimport creditguard.cli.record_file as records\nwhole = records.RecordFile._read_on\n"
-        "def read_on(*args):\n    os.kill(os.getpid(), signal.SIGTERM)\n    whole(*args)\n"
+        "def read_on(*args, **last):\n    os.kill(os.getpid(), signal.SIGTERM)\n    whole(*args, **last)\n"
         "records.RecordFile._read_on = read_on\n"
     )
     done = run(creditguard, f"echo 4 >> {FILE}", env={"PYTHONPATH": str(tmp_path)})
     assert recorded(done) == 4
     assert signal.Signals(15).name not in done.stderr
+
+
+def test_a_look_at_the_records_that_comes_late_finds_nothing_wrong(tmp_path, monkeypatch):
+    """It was about to begin when CMD had ended, and the file is gone: nothing to tell anybody."""
+
+    class Late:
+        """A lock that lets the service thread in once the file has been removed."""
+
+        def __init__(self):
+            self.lock, self.removed = threading.Lock(), threading.Event()
+
+        def __enter__(self):
+            if threading.current_thread() is late:
+                self.removed.wait(20)
+            return self.lock.__enter__()
+
+        def __exit__(self, *error):
+            return self.lock.__exit__(*error)
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    record_file = RecordFile()
+    record_file.make()
+    record_file._lock = Late()
+    late = threading.Thread(target=record_file.collect, args=[None])
+    late.start()
+    record_file.finish(None)
+    record_file._lock.removed.set()
+    late.join(20)
+    assert (record_file.troubles, list(tmp_path.iterdir())) == ([], [])
 
 
 AT_EVERY_INSTANT = """
