@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
 
-_ENDING = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
-_PASSED_ON = (*_ENDING, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH)
+ENDING = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
+_PASSED_ON = (*ENDING, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH)
 
 _TO_DEFAULT = (signal.SIGPIPE, *(getattr(signal, name) for name in ("SIGXFSZ", "SIGXFZ") if hasattr(signal, name)))
 """Python ignores these, and does not say whether we were to. Others that we handle are reset by the exec itself."""
@@ -196,7 +196,7 @@ class Child:
         command is done with them, and not only when we have taken our exit reading.
         """
         early = self._read_notes()
-        told = next((number for number in early if number in _ENDING), None)
+        told = next((number for number in early if number in ENDING), None)
         if told is None and self._stop_within is not None:
             told = signal.SIGTERM
         if told is not None:
@@ -292,7 +292,7 @@ class Child:
             if self._terminal and self._wants_terminal:
                 self._terminal.lend(self.group)
             self._send(signal.SIGCONT)
-        elif number in _ENDING:
+        elif number in ENDING:
             now = time.monotonic()
             if number == signal.SIGTERM:
                 self._first_sigterm = self._first_sigterm or now
@@ -365,7 +365,7 @@ class Child:
         # Who was faster than we and has us go on, or end, already, must not find us stopped. From here on SIGCONT itself
         # takes back what is pending; if it came before, we do.
         notes = self._read_notes()
-        if signal.SIGCONT in notes or not _ENDING.isdisjoint(notes):
+        if signal.SIGCONT in notes or not ENDING.isdisjoint(notes):
             signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked_before)  # this is where we stop
         signal.signal(number, handler)

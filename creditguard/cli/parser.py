@@ -9,12 +9,9 @@ from functools import partial
 from typing import Any, NoReturn
 
 from creditguard.cli import exits, values
+from creditguard.cli.exits import UsageError
 
 _WIDTH = 100
-
-
-class UsageError(Exception):
-    """The command line could not be understood; the message is one line."""
 
 
 class _Parser(argparse.ArgumentParser):

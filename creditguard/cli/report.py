@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from creditguard.cli import exits
+from creditguard.cli.exits import UsageError
 from creditguard.cli.output import Unwritable, answer, say
-from creditguard.cli.parser import UsageError
 from creditguard.cli.preflight import ledger_for
 from creditguard.cli.report_file import is_special, write_whole
 from creditguard.errors import ConfigurationError

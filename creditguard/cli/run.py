@@ -30,7 +30,6 @@ from creditguard.rules.values import Outcome
 _GRACE = 10.0
 """Seconds between SIGTERM and SIGKILL for a command that is stopped for going over its budget, without --kill-after."""
 _RECORDS_EVERY = 0.5
-_ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT)
 _MEANT_FOR_CMD = (signal.SIGUSR1, signal.SIGUSR2)
 """They end a process that has made nothing of them: us before CMD is there, and not when it has gone."""
 
@@ -58,14 +57,14 @@ class _Signals:
 
     def catch(self) -> None:
         """From now on."""
-        for number in (*_ENDING, *_MEANT_FOR_CMD):
+        for number in (*child.ENDING, *_MEANT_FOR_CMD):
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._stop)
 
     def ignore(self) -> None:
         """From now on, and to the very end: for a handler the interpreter puts back the default before it has ended."""
         self.over = True
-        for number in (*_ENDING, *_MEANT_FOR_CMD):
+        for number in (*child.ENDING, *_MEANT_FOR_CMD):
             signal.signal(number, signal.SIG_IGN)
 
     def _stop(self, number: int, _: FrameType | None) -> None:
