@@ -64,6 +64,7 @@ class InsufficientCredits(CreditGuardError):
     `balance` is what the source said.
     `usually` says in words what past runs of the job took, if enough are known. Of a run that is under way and was refused
     more, `needs` is how much more; `held` is then what all runs hold, itself included, and `held_by_others` None.
+    `others` is the number of live runs that hold `held_by_others`, where that was counted.
     """
 
     def __init__(
@@ -81,10 +82,10 @@ class InsufficientCredits(CreditGuardError):
         request_id: str | None = None,
         usually: str | None = None,
         held: Decimal | None = None,
+        others: int | None = None,
     ) -> None:
-        super().__init__(
-            needs, has, shortfall, unit, job, account, balance, held_by_others, keep, run_id, request_id, usually, held
-        )
+        known = needs, has, shortfall, unit, job, account, balance, held_by_others, keep, run_id, request_id, usually
+        super().__init__(*known, held, others)
         self.needs = needs
         self.has = has
         self.shortfall = shortfall
@@ -98,11 +99,12 @@ class InsufficientCredits(CreditGuardError):
         self.request_id = request_id
         self.usually = usually
         self.held = held
+        self.others = others
 
     def __str__(self) -> str:
         job = f"{self.job}: " if self.job else ""
         usually = f" ({self.usually})" if self.usually else ""
-        there = self.balance, self.held_by_others, self.keep, self.held
+        there = self.balance, self.held_by_others, self.keep, self.held, self.others
         return f"{job}{shortage(self.needs, self.has, self.unit, *there)}{usually}"
 
 
@@ -114,12 +116,14 @@ def shortage(
     held_by_others: Decimal | None = None,
     keep: Decimal | None = None,
     held: Decimal | None = None,
+    others: int | None = None,
 ) -> str:
-    """`needs 30 credits, 0 are free (50 on the account, 80 held by others)`: being short, in words that people can use."""
+    """`needs 30 credits, 0 are free (50 on the account, 80 held by 2 others)`: being short, in words that people can use."""
     free = max(has, Decimal(0))
     parts = [] if balance is None else [f"{balance:f} on the account"]
     if held_by_others:
-        parts.append(f"{held_by_others:f} held by others")
+        whom = "1 other" if others == 1 else f"{others} others" if others else "others"
+        parts.append(f"{held_by_others:f} held by {whom}")
     if held:
         parts.append(f"{held:f} held, this run's own included")
     if keep:

@@ -40,14 +40,16 @@ class Service:
         """Those of the threads that wait; the last one is woken first."""
         self._counting = _thread.allocate_lock()  # taken by service threads alone
         self._threads: set[int] = set()
+        self._is_started = False
         self._lacks_one = False
         """The system had no thread to give when one was wanted."""
         self._with_more: set[int] = set()
 
     def start(self) -> None:
         """Start the first thread, unless there is one. Raises RuntimeError when the system has none to give."""
-        if not self._threads:
+        if not self._is_started:
             _thread.start_new_thread(self._serve, ())
+            self._is_started = True
 
     def put(self, call: Call) -> None:
         """Have the call made by a service thread."""

@@ -59,7 +59,7 @@ def answer_page(admission: Admission) -> Any:
         said = sentence(events.SHORT, fields)
     else:
         there = admission.balance.amount, admission.held_by_others, plan.keep
-        said = f"{plan.job}: may start, {shortage(plan.budget, admission.headroom, plan.unit, *there)}"
+        said = f"{plan.job}: may start, {shortage(plan.budget, admission.headroom, plan.unit, *there, others=admission.others)}"
     return _page("credit-gate", plan.job, said, _question(fields), fields)
 
 

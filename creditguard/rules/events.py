@@ -76,18 +76,18 @@ def admitted(admission: Admission, *, held: bool) -> Event:
 
 def short(admission: Admission) -> Event:
     """Short of credits, but the job starts: `on_short="warn"`."""
-    return Event(SHORT, "warning", _run_fields(admission))
+    return Event(SHORT, "warning", _run_fields(admission) | {"others": admission.others})
 
 
 def refused(admission: Admission) -> Event:
     """Short of credits: the job does not start."""
-    return Event(REFUSED, "error", _run_fields(admission) | {"usually": admission.usually})
+    return Event(REFUSED, "error", _run_fields(admission) | {"others": admission.others, "usually": admission.usually})
 
 
 def waiting(admission: Admission, error: CreditGuardError | None = None) -> Event:
     """Short of credits for now, or not answered: not started yet, to be asked again."""
     fields = _run_fields(admission)
-    return Event(WAITING, "info", fields | {"reason": str(error) if error else None})
+    return Event(WAITING, "info", fields | {"others": admission.others, "reason": str(error) if error else None})
 
 
 def as_waiting(refusal: Event) -> Event:

@@ -300,6 +300,7 @@ def _insufficient(admission: Admission, *, extends: bool = False) -> Insufficien
         balance.request_id,
         admission.usually,
         admission.held_by_others if extends else None,
+        None if extends else admission.others,
     )
 
 

@@ -48,7 +48,9 @@ def _shortage(fields: Fields) -> str:
     numbers = (fields.get(name) for name in ("headroom", "balance_before", "held_by_others", "keep"))
     free, balance, held, keep = (None if number is None else Decimal(str(number)) for number in numbers)
     needs = Decimal(str(fields["budget"]))
-    return shortage(needs, free or Decimal(0), fields.get("unit") or "credits", balance, held, keep)
+    return shortage(
+        needs, free or Decimal(0), fields.get("unit") or "credits", balance, held, keep, others=fields.get("others")
+    )
 
 
 def _credits(fields: Fields, value: float | None) -> str:

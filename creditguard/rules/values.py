@@ -8,7 +8,7 @@ from decimal import Decimal
 from typing import Literal, NamedTuple, TypeAlias
 
 from creditguard.errors import CreditGuardError
-from creditguard.rules.amounts import ZERO, to_micro
+from creditguard.rules.amounts import ZERO, from_micro, to_micro
 
 Label: TypeAlias = "str | int | float | bool"
 NO_LABELS: Mapping[str, Label] = {}
@@ -179,3 +179,11 @@ class Admission(NamedTuple):
     usually: str | None = None
     """What past runs of the job took, in words, for a refusal and for whoever only asks."""
     refusal: CreditGuardError | None = None
+
+    @property
+    def others(self) -> int | None:
+        """How many live runs hold what is held by others; None unless both were counted at one instant."""
+        mark = self.mark
+        if mark is None or self.held_by_others != from_micro(mark.admitted - mark.released):
+            return None
+        return mark.started - mark.ended

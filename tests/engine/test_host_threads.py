@@ -127,6 +127,26 @@ def test_with_a_single_thread_everything_goes_on(sqlite_world, monkeypatch):
 
 
 @pytest.mark.usefixtures("fresh_engine")
+def test_threads_that_have_not_come_to_run_yet_are_not_started_again(sqlite_world, monkeypatch):
+    """A second one may be more than the system gives."""
+    start, gate, started = _thread.start_new_thread, threading.Event(), []
+
+    def start_new_thread(function, args):
+        started.append(function)
+        return start(lambda: (gate.wait(60), function(*args)), ())
+
+    monkeypatch.setattr(_thread, "start_new_thread", start_new_thread)
+    engine().start()
+    engine().start()
+    monkeypatch.undo()
+    gate.set()
+    assert len(started) == 2
+    with sqlite_world.guard():
+        pass
+    assert sqlite_world.wrong() is None
+
+
+@pytest.mark.usefixtures("fresh_engine")
 def test_threads_that_were_not_to_be_had_for_a_moment_are_had_later(sqlite_world, monkeypatch):
     """All that there are hang by then, and it is not their return that the others wait for."""
     engine().warm |= {"sqlite", "none"}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import pickle
 import signal
 import subprocess
 import sys
@@ -240,6 +241,14 @@ def test_jobs_that_fit_one_by_one_but_not_together(gateway):
         assert (caught.value.has, caught.value.held_by_others) == (40, 80)
     with guard("third", budget=80):
         pass
+
+
+def test_a_refusal_says_how_many_others_hold_what_is_held(gateway):
+    first, second, third = guard("first", budget=80), guard("second", budget=30), guard("third", budget=30)
+    with first, second, pytest.raises(InsufficientCredits) as caught, third:
+        pytest.fail("must not start")
+    assert str(caught.value) == "third: needs 30 credits, 10 are free (120 on the account, 110 held by 2 others)"
+    assert pickle.loads(pickle.dumps(caught.value)).others == 2
 
 
 def test_keys_that_share_an_account_share_its_holds(gateway):

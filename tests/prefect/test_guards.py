@@ -306,7 +306,7 @@ def test_of_four_mapped_tasks_two_fit_and_the_others_wait_for_room(api, gateway,
     assert {each["state"]["type"] for each in api.task_runs(flow_run_id(state))} == {"COMPLETED"}
     waiting = api.logs(flow_run_id(state), "creditguard.waiting")
     said = {each["sentence"] for each in waiting if each["event"] == "creditguard.waiting"}
-    assert "in-turn: waiting for room, needs 50 credits, 20 are free (120 on the account, 100 held by others)" in said
+    assert "in-turn: waiting for room, needs 50 credits, 20 are free (120 on the account, 100 held by 2 others)" in said
 
 
 def test_an_async_task_that_waits_for_room_does_not_block_the_event_loop(gateway, ledger):

@@ -151,7 +151,7 @@ def test_short_because_of_others_looks_again_before_it_refuses():
     walk = Walk(flow.enter(PLAN), 1.0, reading(120, BUSY), denied(80), [], reading(120, BUSY), None, None, 2.0, None)
     assert walk.kinds == ["Now", "Read", "Reserve", "Sweep", "Read", "Usual", "Emit", "Now", "Settle"]
     assert walk.result.refusal.has == 40
-    assert walk.result.held_by_others == 80
+    assert (walk.result.held_by_others, walk.result.refusal.others, walk.events[0].fields["others"]) == (80, 1, 1)
 
 
 def test_a_dead_owners_hold_is_dropped_and_the_run_admitted():
@@ -171,6 +171,7 @@ def test_denied_again_after_looking_again_is_refused():
     )
     assert walk.events[0].name == events.REFUSED
     assert walk.result.refusal.has == 60
+    assert walk.result.refusal.others is None  # whose the 60 are was not counted with them
 
 
 @pytest.mark.parametrize("failure", [UNREAD, DOWN])

@@ -50,6 +50,10 @@ REPORT = RUN | {
             ("nightly: refused, needs 30 credits, 0 are free (50 on the account, 80 held by others): top up 60, or wait"
             " for the others, or declare less"),
         ),
+        (
+            events.WAITING, CROWDED | {"others": 2},
+            "nightly: waiting for room, needs 30 credits, 0 are free (50 on the account, 80 held by 2 others)",
+        ),
         (events.WAITING, SHORT, "posters: waiting for room, needs 80 credits, 48 are free (48 on the account)"),
         (events.FINISHED, REPORT, "nightly: consumed 72 of 80 credits in 2 min, 48 left"),
         (

@@ -19,7 +19,7 @@ import pytest
 
 from creditguard import InsufficientCredits, guard
 
-REFUSED = "needs 30 credits, 0 are free (50 on the account, 80 held by others)"
+REFUSED = "needs 30 credits, 0 are free (50 on the account, 80 held by 1 other)"
 
 
 @pytest.fixture(params=["shrinks", "does not shrink"])
