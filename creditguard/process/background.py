@@ -56,7 +56,7 @@ class Timer:
     def start(self) -> None:
         """Start the thread, unless it runs. Raises RuntimeError when the system has no thread to give."""
         if not self._threads:
-            self._threads.setdefault("clock", _thread.start_new_thread(self._run, ()))
+            self._threads.setdefault("timer", _thread.start_new_thread(self._run, ()))
 
     def works_here(self) -> bool:
         """Whether the calling thread is the one."""
