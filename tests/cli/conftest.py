@@ -58,13 +58,12 @@ def creditguard() -> Callable[..., Done]:
 
     def run(*arguments: object, timeout: float = 30, env: dict[str, str | None] | None = None, **more: object) -> Done:
         environment = {name: value for name, value in {**os.environ, **(env or {})}.items() if value is not None}
+        command = [sys.executable, "-m", "creditguard", *map(str, arguments)]
+        streams = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
         start = time.monotonic()
-        done = subprocess.run(
-            [sys.executable, "-m", "creditguard", *map(str, arguments)],
-            env=environment, capture_output=True, text=True, timeout=timeout, **more,
-        )  # fmt: skip
+        done = subprocess.run(command, env=environment, text=True, timeout=timeout, **{**streams, **more})
         seconds = time.monotonic() - start
-        for text in (done.stdout, done.stderr):
+        for text in filter(None, (done.stdout, done.stderr)):
             assert "Traceback" not in text, text
             key = environment.get("APIMALL_API_KEY") or ""
             assert len(key) < 8 or key not in text

@@ -71,9 +71,8 @@ def test_a_folder_that_has_become_read_only(gateway, creditguard, tmp_path):
         if shutil.which("setpriv") is None:
             pytest.skip("root may write anywhere, and there is no setpriv here to forbid it")
         command = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override", *command]
-    done = subprocess.run(
-        [*command, "chmod 500 folder; exit 7"], cwd=tmp_path, capture_output=True, text=True, timeout=30
-    )
+    command.append("chmod 500 folder; exit 7")
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30)
     assert done.returncode == 7
     assert "--report-file: folder/report.json cannot be written: Permission denied\n" in done.stderr
     assert "Traceback" not in done.stderr
@@ -152,14 +151,11 @@ def test_the_report_of_a_refusal_comes_to_stdout_too(gateway, creditguard):
     assert (done.code, json.loads(done.stdout)["stage"]) == (75, "preflight")
 
 
-def test_stdout_for_the_report_is_appended_to(gateway, tmp_path):
+def test_stdout_for_the_report_is_appended_to(gateway, creditguard, tmp_path):
     """A file under stdout keeps what the command has written there."""
     out = tmp_path / "out"
     with out.open("wb") as stdout:
-        subprocess.run(
-            [*COMMAND, "run", "--budget", "5", "--report-file", "/dev/stdout", "--", "echo", "kept"],
-            stdout=stdout, stderr=subprocess.DEVNULL, timeout=30, check=True,
-        )  # fmt: skip
+        creditguard("run", "--budget", 5, "--report-file", "/dev/stdout", "--", "echo", "kept", stdout=stdout)
     assert out.read_text().startswith("kept\n{")
 
 
@@ -171,10 +167,10 @@ def test_a_stdout_that_cannot_take_the_report(gateway, redirection):
     assert done.stderr.splitlines()[-1].startswith("creditguard: --report-file: - cannot be written: ")
 
 
-def test_a_closed_stdout_is_told_before_the_command(gateway, tmp_path):
-    command = [*COMMAND, "run", "--budget", "5", "--report-file", "-", "--", "touch", tmp_path / "ran"]
-    done = subprocess.run(command, preexec_fn=lambda: os.close(1), stderr=subprocess.PIPE, text=True, timeout=30)
-    assert (done.returncode, done.stderr) == (78, "creditguard: --report-file: -: stdout is closed\n")
+def test_a_closed_stdout_is_told_before_the_command(gateway, creditguard, tmp_path):
+    arguments = ("run", "--budget", 5, "--report-file", "-", "--", "touch", tmp_path / "ran")
+    done = creditguard(*arguments, preexec_fn=lambda: os.close(1))
+    assert (done.code, done.stderr) == (78, "creditguard: --report-file: -: stdout is closed\n")
     assert not (tmp_path / "ran").exists()
 
 

@@ -157,10 +157,9 @@ def test_a_reader_that_has_gone_ends_the_command_as_without_us(gateway):
     assert holds() == []
 
 
-def test_a_full_disk_under_stderr_costs_nothing(gateway):
+def test_a_full_disk_under_stderr_costs_nothing(gateway, creditguard):
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run([*RUN, "--", "sh", "-c", "exit 5"], stderr=full, timeout=30)
-    assert done.returncode == 5
+        assert creditguard("run", "--budget", 80, "--", "sh", "-c", "exit 5", stderr=full).code == 5
 
 
 TRAPS = "import signal, sys, time\nsignal.signal(signal.{0}, lambda *_: sys.exit({1}))\nprint('ready', flush=True)\ntime.sleep(30)"
