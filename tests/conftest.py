@@ -2,22 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import signal
 from collections.abc import Iterator
-from importlib.resources import files
 
-import jsonschema
 import pytest
+from event_schema import validate_event
 from postgres_server import PostgresServer
 
 from creditguard.rules.events import Event
 from creditguard.settings import CONFIG, VARIABLES
 from creditguard.sinks.host import HostSink
-
-_SCHEMA = json.loads(files("creditguard").joinpath("events.schema.json").read_text())
-_VALIDATOR = jsonschema.Draft202012Validator(_SCHEMA)
 
 # Commands that the tests start shall not inherit what was ignored or blocked when the tests were started in the background, as a cron job
 # or under nohup. A handler is the default again in a program that is started, and here a hang-up goes on doing nothing.
@@ -28,11 +23,6 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGCHLD, signal.SIG_DFL)
 signal.pthread_sigmask(signal.SIG_SETMASK, ())
-
-
-def validate_event(event: dict[str, object]) -> None:
-    """Hold one event, with its `event` and `level`, against the schema that ships with the package."""
-    _VALIDATOR.validate(event)
 
 
 @pytest.fixture(autouse=True)

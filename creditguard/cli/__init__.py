@@ -33,26 +33,21 @@ def _main(arguments: list[str], *, systemd: bool, sigint_is_ours: bool) -> int:
     from creditguard.cli.output import Unwritable, flush_stderr, say
     from creditguard.errors import CreditGuardError
 
-    code, short_code = exits.BUG, exits.SHORT
-    options = None
+    options, short_code = None, exits.SHORT
     try:
         from importlib import import_module
 
-        from creditguard.cli.parser import UsageError, parse
+        from creditguard.cli.parser import parse
 
-        try:
-            options = parse(arguments)
-            short_code = getattr(options, "short_code", short_code)
-            run = import_module(f"creditguard.cli.{options.module}").run
-            if sigint_is_ours and options.module in _TIDY:
-                import signal
+        options = parse(arguments)
+        short_code = getattr(options, "short_code", short_code)
+        run = import_module(f"creditguard.cli.{options.module}").run
+        if sigint_is_ours and options.module in _TIDY:
+            import signal
 
-                signal.signal(signal.SIGINT, signal.default_int_handler)
-            code = run(options)
-        except UsageError as error:
-            say(str(error))
-            code = exits.USAGE
-    except CreditGuardError as error:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+        code = run(options)
+    except (CreditGuardError, exits.UsageError) as error:
         from creditguard.cli.wording import worded
 
         say(worded(error, options))

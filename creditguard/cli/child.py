@@ -30,7 +30,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,8 +46,8 @@ if TYPE_CHECKING:
 NOT_EXECUTABLE = 126
 NOT_FOUND = 127
 
-_ENDING = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
-_PASSED_ON = (*_ENDING, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH)
+ENDING = frozenset({signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT})
+_PASSED_ON = (*ENDING, signal.SIGUSR1, signal.SIGUSR2, signal.SIGTSTP, signal.SIGCONT, signal.SIGWINCH)
 
 _TO_DEFAULT = (signal.SIGPIPE, *(getattr(signal, name) for name in ("SIGXFSZ", "SIGXFZ") if hasattr(signal, name)))
 """Python ignores these, and does not say whether we were to. Others that we handle are reset by the exec itself."""
@@ -130,7 +130,8 @@ class Child:
         self._when_killed = self._will = when_killed
         self._pid: int | None = None
         self._guardian: Guardian | None = None
-        self._group = 0
+        self.group: int = 0
+        """The command's process group; 0 before its start."""
         self._terminal: Terminal | None = None
         self._wants_terminal = False
         self._deadline: float | None = None
@@ -180,11 +181,6 @@ class Child:
                 with suppress(BlockingIOError):  # full: then the loop is awake anyway
                     os.write(self._notes, b"\0")
 
-    @property
-    def group(self) -> int:
-        """The command's process group; 0 before its start."""
-        return self._group
-
     def on_vanishing(self, shell_command: str) -> None:
         """What else the guardian does should we be killed, instead of what was said here before. From any thread."""
         self._will = f"{shell_command}; {self._when_killed}"
@@ -200,7 +196,7 @@ class Child:
         command is done with them, and not only when we have taken our exit reading.
         """
         early = self._read_notes()
-        told = next((number for number in early if number in _ENDING), None)
+        told = next((number for number in early if number in ENDING), None)
         if told is None and self._stop_within is not None:
             told = signal.SIGTERM
         if told is not None:
@@ -212,8 +208,9 @@ class Child:
                 self._start(argv, env)
             except OSError as error:
                 return not_started(argv, error, guarded=self._guardian is not None)
-            for number in self._missed_keys():
-                self._send(number)
+            if self._guardian and self._terminal and self._terminal.lent:
+                for number in self._guardian.missed_keys():
+                    self._send(number)
             for stream in (0, 1):
                 os.dup2(null, stream, inheritable=False)
             for number in early:
@@ -228,7 +225,7 @@ class Child:
 
     def _start(self, argv: Sequence[str], env: Callable[[], Mapping[str, str]]) -> None:
         self._guardian = Guardian()
-        self._group = self._guardian.group
+        self.group = self._guardian.group
         self._guardian.will(self._will)
         environment = env()
         to_default = list(_TO_DEFAULT)
@@ -239,12 +236,8 @@ class Child:
                 to_default.append(signal.SIGTTOU)
             self._wants_terminal = self._terminal.alone
             if self._wants_terminal:
-                self._terminal.lend(self._group)
-        self._pid = _spawn(argv, environment, setpgroup=self._group, setsigmask=self._mask_before, setsigdef=to_default)
-
-    def _missed_keys(self) -> Iterator[int]:
-        if self._guardian and self._terminal and self._terminal.lent:
-            yield from self._guardian.missed_keys()
+                self._terminal.lend(self.group)
+        self._pid = _spawn(argv, environment, setpgroup=self.group, setsigmask=self._mask_before, setsigdef=to_default)
 
     # while it runs
 
@@ -297,9 +290,9 @@ class Child:
         """Do what a signal to us asks for."""
         if number == signal.SIGCONT:
             if self._terminal and self._wants_terminal:
-                self._terminal.lend(self._group)
+                self._terminal.lend(self.group)
             self._send(signal.SIGCONT)
-        elif number in _ENDING:
+        elif number in ENDING:
             now = time.monotonic()
             if number == signal.SIGTERM:
                 self._first_sigterm = self._first_sigterm or now
@@ -326,13 +319,13 @@ class Child:
 
     def _send(self, number: int) -> None:
         with suppress(OSError):
-            os.killpg(self._group, number)
+            os.killpg(self.group, number)
         if self._pid is not None:
             with suppress(OSError):
                 group = os.getpgid(self._pid)
                 if group == self._pid:  # it has made itself a group: interactive shells do
                     os.killpg(group, number)
-                elif group != self._group:
+                elif group != self.group:
                     os.kill(self._pid, number)
 
     def _stopped(self, number: int) -> None:
@@ -343,7 +336,7 @@ class Child:
         asks = number in {signal.SIGTTIN, signal.SIGTTOU}
         if asks:
             self._wants_terminal = True
-            if terminal.lend(self._group):
+            if terminal.lend(self.group):
                 self._send(signal.SIGCONT)
                 return
         if not terminal.orphaned:
@@ -372,7 +365,7 @@ class Child:
         # Who was faster than we and has us go on, or end, already, must not find us stopped. From here on SIGCONT itself
         # takes back what is pending; if it came before, we do.
         notes = self._read_notes()
-        if signal.SIGCONT in notes or not _ENDING.isdisjoint(notes):
+        if signal.SIGCONT in notes or not ENDING.isdisjoint(notes):
             signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, blocked_before)  # this is where we stop
         signal.signal(number, handler)

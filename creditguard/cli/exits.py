@@ -27,7 +27,13 @@ BROKEN_PIPE = 141
 LACKING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
 """Errors of the operating system that are nobody's bug, and may pass: UNREACHABLE."""
 
+
+class UsageError(Exception):
+    """The command line could not be understood; the message is one line."""
+
+
 _CODES: tuple[tuple[type[Exception], int], ...] = (
+    (UsageError, USAGE),
     (InsufficientCredits, SHORT),
     (AuthenticationError, KEY_REJECTED),
     (UnexpectedResponse, NOT_UNDERSTOOD),

@@ -8,8 +8,7 @@ import os
 from creditguard.cli import exits
 from creditguard.cli.output import answer
 from creditguard.cli.preflight import Events
-from creditguard.cli.record import append
-from creditguard.cli.records import VARIABLE, extended_so_far
+from creditguard.cli.record_file import VARIABLE, append, extended_so_far
 from creditguard.errors import ConfigurationError
 from creditguard.guarding.guard import extend_run
 from creditguard.rules.amounts import EXACT, to_credits

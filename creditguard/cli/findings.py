@@ -7,7 +7,7 @@ from __future__ import annotations
 import argparse
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timezone
 from typing import Literal, NamedTuple, TypeAlias
 
@@ -79,38 +79,33 @@ def _skew(date: str) -> float | None:
         return None
 
 
-def of_key_and_balance(settings: CurrentSettings, options: argparse.Namespace, *, reachable: bool) -> Iterator[Finding]:
+def of_key_and_balance(settings: CurrentSettings, options: argparse.Namespace, *, reachable: bool) -> list[Finding]:
     """Whether the key is accepted, and what the account has."""
+    not_told = Finding("key", "unknown", "nobody tells whether it is accepted")
+    not_read = Finding("balance", "unknown", "not read")
     try:
         source = source_for(settings)
         if not reachable:
-            yield Finding("key", "unknown", "nobody tells whether it is accepted")
-            yield Finding("balance", "unknown", "not read")
-            return
+            return [not_told, not_read]
         balance = source.read(settings.timeout)
     except ConfigurationError as error:
         found, _, to_do = worded(error, options).partition(": ")
-        yield Finding("key", "wrong", found, to_do, exits.CONFIGURATION)
+        return [Finding("key", "wrong", found, to_do, exits.CONFIGURATION), not_read]
     except AuthenticationError as error:
         to_do = "look whether APIMALL_API_KEY is whole and still valid"
         if error.status == 403:
             to_do = "ask for API access for this account, and look whether CREDITGUARD_BASE_URL is the gateway"
-        yield Finding("key", "wrong", str(error), to_do, exits.KEY_REJECTED)
+        return [Finding("key", "wrong", str(error), to_do, exits.KEY_REJECTED), not_read]
     except BalanceUnavailable as error:
-        yield Finding("key", "unknown", "nobody tells whether it is accepted")
         to_do = "try again later"
         if isinstance(error, RateLimited) and error.retry_after:
             to_do = f"try again in {duration(error.retry_after)}"
         elif isinstance(error, UnexpectedResponse):
             to_do = "look whether CREDITGUARD_BASE_URL is the gateway, and not a proxy or a sign-in page before it"
-        yield Finding("balance", "wrong", str(error), to_do, exits.code_for(error))
-        return
-    else:
-        request = f" (request {balance.request_id})" if balance.request_id else ""
-        yield Finding("key", "ok", "accepted")
-        yield Finding("balance", "ok", f"{balance.amount:f} {balance.unit}{request}")
-        return
-    yield Finding("balance", "unknown", "not read")
+        return [not_told, Finding("balance", "wrong", str(error), to_do, exits.code_for(error))]
+    request = f" (request {balance.request_id})" if balance.request_id else ""
+    found = f"{balance.amount:f} {balance.unit}{request}"
+    return [Finding("key", "ok", "accepted"), Finding("balance", "ok", found)]
 
 
 def of_ledger(settings: CurrentSettings, options: argparse.Namespace) -> tuple[list[Finding], list[LiveHold]]:

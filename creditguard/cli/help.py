@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
-from contextlib import suppress
 
 from creditguard.cli import exits
 from creditguard.cli.output import answer
 from creditguard.cli.parser import build, build_command
+from creditguard.cli.screen import SCREEN
 
 
 def run(options: argparse.Namespace) -> int:
@@ -17,6 +16,5 @@ def run(options: argparse.Namespace) -> int:
     if options.asked:
         answer(text, end="")
         return exits.OK
-    with suppress(OSError, ValueError, AttributeError):
-        sys.stderr.write(text)
+    SCREEN.write(text.rstrip("\n"))
     return exits.USAGE

@@ -94,25 +94,21 @@ def _over(report: Filed) -> object:
     return f"{whole(EXACT.subtract(consumed, budget)):f}"
 
 
-_TOTALS = ("runs", "refused", "consumed", "over_budget", "mean", "p50", "p90", "abandoned", "unsure")
-
-
 def _answer_totals(options: argparse.Namespace, groups: dict[str, Totals]) -> None:
     if options.by == "job":  # where most credits went comes first
         groups = dict(sorted(groups.items(), key=lambda group: -group[1].consumed))
     if options.json or options.csv:
         records = [{options.by: key, **table.as_record(each)} for key, each in groups.items()]
-        table.answer_records(options, (options.by, *_TOTALS), records)
+        table.answer_records(options, (options.by, *Totals._fields), records)
     elif groups:
         spare = ("ABANDONED", "MEAN", "UNSURE", "P90", "REFUSED", "P50", "RUNS")
         marks: dict[int, table.Mark] = {at: "yellow" for at, each in enumerate(groups.values()) if each.over_budget}
         rows = [(key, *_as_totals(each)) for key, each in groups.items()]
-        table.show([name.upper() for name in (options.by, *_TOTALS)], rows, spare=spare, marks=marks)
+        table.show([name.upper() for name in (options.by, *Totals._fields)], rows, spare=spare, marks=marks)
     else:
         say_that_there_is_none(options)
 
 
 def _as_totals(each: Totals) -> tuple[object, ...]:
     shown = each._replace(mean=each.mean and readable(each.mean))
-    values = (getattr(shown, name) for name in _TOTALS)
-    return tuple(f"{value:f}" if isinstance(value, Decimal) else value for value in values)
+    return tuple(f"{value:f}" if isinstance(value, Decimal) else value for value in shown)

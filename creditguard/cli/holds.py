@@ -6,8 +6,8 @@ import argparse
 from datetime import datetime, timezone
 
 from creditguard.cli import exits, table
+from creditguard.cli.exits import UsageError
 from creditguard.cli.output import answer, say
-from creditguard.cli.parser import UsageError
 from creditguard.cli.preflight import ledger_for
 from creditguard.rules.amounts import from_micro, to_json
 from creditguard.rules.text import printable

@@ -9,12 +9,9 @@ from functools import partial
 from typing import Any, NoReturn
 
 from creditguard.cli import exits, values
+from creditguard.cli.exits import UsageError
 
 _WIDTH = 100
-
-
-class UsageError(Exception):
-    """The command line could not be understood; the message is one line."""
 
 
 class _Parser(argparse.ArgumentParser):
@@ -164,10 +161,8 @@ def _meant(given: Iterable[str], known: Collection[str]) -> str:
     return ""
 
 
-def _interval_option(command: argparse.ArgumentParser) -> None:
-    command.add_argument(
-        "--interval", metavar="TIME", type=values.duration, default=30.0, help="between two looks (default 30s)"
-    )
+def _time(command: argparse.ArgumentParser, flag: str, meaning: str, default: float | None = None) -> None:
+    command.add_argument(flag, metavar="TIME", type=values.duration, default=default, help=meaning)
 
 
 def _ledger_options(command: argparse.ArgumentParser) -> None:
@@ -270,11 +265,10 @@ def _run(command: argparse.ArgumentParser) -> None:
         type=values.settle,
         help="wait this long after CMD before the last reading (default 0), or 'stable': until two readings agree",
     )
-    command.add_argument(
+    _time(
+        command,
         "--watch",
-        metavar="TIME",
-        type=values.duration,
-        help="read the balance this often while CMD runs (not more often than every 15s, which is polite)",
+        "read the balance this often while CMD runs (not more often than every 15s, which is polite)",
     )
     command.add_argument(
         "--threshold",
@@ -295,23 +289,16 @@ def _run(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--progress", action="store_true", help="with --watch, on a terminal: a line of what is spent, left and to come"
     )
-    command.add_argument(
-        "--kill-after", metavar="TIME", type=values.duration, help="SIGKILL CMD this long after it was told to end"
-    )
+    _time(command, "--kill-after", "SIGKILL CMD this long after it was told to end")
     command.add_argument("argv", metavar="CMD", nargs="*", type=str, help="the command and its arguments, after --")
-
-    command.add_argument(
-        "--wait", metavar="TIME", type=values.duration, default=0.0, help="wait up to this long for the budget to fit"
-    )
-    _interval_option(command)
+    _time(command, "--wait", "wait up to this long for the budget to fit", 0.0)
+    _time(command, "--interval", "between two looks (default 30s)", 30.0)
 
 
 def _wait(command: argparse.ArgumentParser) -> None:
     _preflight_options(command)
-    command.add_argument(
-        "--timeout", metavar="TIME", type=values.duration, default=3600.0, help="give up after (default 1h)"
-    )
-    _interval_option(command)
+    _time(command, "--timeout", "give up after (default 1h)", 3600.0)
+    _time(command, "--interval", "between two looks (default 30s)", 30.0)
 
 
 def _holds(command: argparse.ArgumentParser) -> None:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from creditguard.guarding.run import Run
-from creditguard.rules.text import printable, width
+from creditguard.rules.text import printable, shortened, width
+
+_CUT = "\u2026"
 
 
 def row(run: Run, columns: int) -> str:
@@ -24,12 +26,4 @@ def row(run: Run, columns: int) -> str:
     while len(figures) > 1 and shortest + 2 + len(", ".join(figures)) > columns:
         figures.pop()
     text = ", ".join(figures)
-    return _cut(f"{_cut(name, max(columns - len(text) - 2, 4))}: {text}", columns)
-
-
-def _cut(text: str, columns: int) -> str:
-    if width(text) <= columns:
-        return text
-    while text and width(text) >= columns:
-        text = text[:-1]
-    return f"{text}\u2026"
+    return shortened(f"{shortened(name, max(columns - len(text) - 2, 4), _CUT)}: {text}", columns, _CUT)

@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Literal, TypeAlias
 
 from creditguard.cli import exits
+from creditguard.cli.exits import UsageError
 from creditguard.cli.output import Unwritable, answer, say
-from creditguard.cli.parser import UsageError
 from creditguard.cli.preflight import ledger_for
 from creditguard.cli.report_file import is_special, write_whole
 from creditguard.errors import ConfigurationError
@@ -27,8 +27,7 @@ _OURS = b'<meta name="generator" content="creditguard '
 
 def run(options: argparse.Namespace) -> int:
     """Make the page of all runs that the options name. Whatever goes wrong, no half of a page is left behind."""
-    path = _writable(options.output)
-    form: _Form = "html" if path == "-" else _form(path)
+    path, form = _place(options.output)
     ledger = ledger_for(options)
     _need_the_extra()
     now = datetime.now(timezone.utc).astimezone()
@@ -60,28 +59,26 @@ def _form(path: str) -> _Form:
     return form
 
 
-def _writable(output: str | None) -> str:
-    """Where it goes. Raises ConfigurationError if it cannot: better now than when all is made."""
+def _place(output: str | None) -> tuple[str, _Form]:
+    """Where it goes, and as what. Raises ConfigurationError if it cannot: better now than when all is made."""
     path = _USUAL if output is None else output
     if path == "-":
         if sys.stdout is None:
             raise Unwritable("stdout is closed")
-        return path
+        return path, "html"
     try:
-        _form(path)
-        if output is None and Path(path).is_file() and _OURS not in Path(path).read_bytes()[:4096]:
-            raise ConfigurationError(
-                f"{path} is there already, and no report of ours: say where to by -o FILE", "output"
-            )
-        if Path(path).is_dir():
-            raise ConfigurationError(f"-o: {path} is a directory: name a file in it", "output")
-        if not Path(path).parent.is_dir():
-            raise ConfigurationError(f"-o: there is no directory {Path(path).parent}", "output")
+        form = _form(path)
+        theirs = output is None and Path(path).is_file() and _OURS not in Path(path).read_bytes()[:4096]
+        is_folder, has_folder = Path(path).is_dir(), Path(path).parent.is_dir()
     except (OSError, ValueError) as error:  # a name that is too long, or with a NUL
-        if isinstance(error, ConfigurationError):
-            raise
         raise ConfigurationError(f"-o: {path!r}: {getattr(error, 'strerror', None) or error}", "output") from None
-    return path
+    if theirs:
+        raise ConfigurationError(f"{path} is there already, and no report of ours: say where to by -o FILE", "output")
+    if is_folder:
+        raise ConfigurationError(f"-o: {path} is a directory: name a file in it", "output")
+    if not has_folder:
+        raise ConfigurationError(f"-o: there is no directory {Path(path).parent}", "output")
+    return path, form
 
 
 def _need_the_extra() -> None:

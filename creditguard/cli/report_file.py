@@ -41,31 +41,14 @@ class ReportFile:
         self._descriptor: int | None = None
         if path is None:
             return
-        folder = Path(path).parent
         try:
             number = _descriptor(path)
-            if number is not None:
-                if number == 1 and sys.stdout is None:  # by now /dev/null is in its place
-                    raise OSError(errno.EBADF, "stdout is closed")
-                if fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
-                    raise OSError(errno.EBADF, "it is open for reading only")
-                self._descriptor = os.dup(number)
-                return
-            if os.path.isdir(path) or os.path.basename(path) in {"", "."}:  # noqa: PTH112, PTH119 - as for all here: no error for a name that is too long
-                raise OSError(errno.EISDIR, "it is a directory")
-            if is_special(path):
-                _look_at_special(path)
-                return
-            if os.path.isdir(folder) and os.access(folder, os.W_OK | os.X_OK):  # noqa: PTH112
-                descriptor, aside = _open_aside(
-                    path
-                )  # it alone can tell: of a folder that is gone but still ours, of /proc, of a quota
-                os.close(descriptor)
-                aside.unlink()
-                return
+            if number is None:
+                _look_at(path)
+            else:
+                self._descriptor = _kept(number)
         except OSError as error:
             raise ConfigurationError(f"--report-file: {path}: {error.strerror}", "--report-file") from None
-        raise ConfigurationError(f"--report-file: {folder} is not a directory that can be written to", "--report-file")
 
     def write(
         self, report: Report | None, stage: Stage, exit_code: int, error: CreditGuardError | None = None
@@ -95,7 +78,8 @@ class ReportFile:
 def write_whole(path: str, content: bytes) -> None:
     """Write a file so that all of it is there or nothing of it; into a device or a pipe it is sent. Raises OSError."""
     if is_special(path):
-        _send_to(path, content)
+        with os.fdopen(_open_special(path), "wb", 0) as file:
+            _send(file.fileno(), content)
     else:
         _replace(path, content)
 
@@ -103,6 +87,29 @@ def write_whole(path: str, content: bytes) -> None:
 def _descriptor(path: str) -> int | None:
     match = _DESCRIPTOR.fullmatch(path)
     return int(match[1]) if match else _STREAMS.get(path)
+
+
+def _kept(number: int) -> int:
+    if number == 1 and sys.stdout is None:  # by now /dev/null is in its place
+        raise OSError(errno.EBADF, "stdout is closed")
+    if fcntl.fcntl(number, fcntl.F_GETFL) & os.O_ACCMODE == os.O_RDONLY:
+        raise OSError(errno.EBADF, "it is open for reading only")
+    return os.dup(number)
+
+
+def _look_at(path: str) -> None:
+    folder = Path(path).parent
+    if os.path.isdir(path) or os.path.basename(path) in {"", "."}:  # noqa: PTH112, PTH119 - as for all here: no error for a name that is too long
+        raise OSError(errno.EISDIR, "it is a directory")
+    if is_special(path):
+        _look_at_special(path)
+    elif not os.path.isdir(folder) or not os.access(folder, os.W_OK | os.X_OK):  # noqa: PTH112
+        raise OSError(errno.EACCES, f"{folder} is not a directory that can be written to")
+    else:
+        # It alone can tell: of a folder that is gone but still ours, of /proc, of a quota.
+        descriptor, aside = _open_aside(path)
+        os.close(descriptor)
+        aside.unlink()
 
 
 def is_special(path: str) -> bool:
@@ -126,14 +133,6 @@ def _open_special(path: str) -> int:
     return os.open(path, os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
 
 
-def _send_to(path: str, text: bytes) -> None:
-    descriptor = _open_special(path)
-    try:
-        _send(descriptor, text)
-    finally:
-        os.close(descriptor)
-
-
 def _send(descriptor: int, text: bytes) -> None:
     poll = select.poll()
     poll.register(descriptor, select.POLLOUT)
@@ -152,10 +151,8 @@ def _open_aside(path: str) -> tuple[int, Path]:
 def _replace(path: str, text: bytes) -> None:
     descriptor, aside = _open_aside(path)
     try:
-        try:
-            _send(descriptor, text)
-        finally:
-            os.close(descriptor)
+        with os.fdopen(descriptor, "wb", 0) as file:
+            _send(file.fileno(), text)
         aside.replace(path)
     except BaseException:
         with suppress(OSError):

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import signal
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from functools import partial
 from shlex import quote
@@ -16,7 +16,7 @@ from creditguard.cli import child, exits
 from creditguard.cli.naming import job_name
 from creditguard.cli.output import say
 from creditguard.cli.preflight import Events, guard_for
-from creditguard.cli.records import VARIABLE, RecordFile
+from creditguard.cli.record_file import VARIABLE, RecordFile
 from creditguard.cli.report_file import ReportFile, Stage
 from creditguard.cli.screen import SCREEN
 from creditguard.cli.wording import worded
@@ -30,7 +30,6 @@ from creditguard.rules.values import Outcome
 _GRACE = 10.0
 """Seconds between SIGTERM and SIGKILL for a command that is stopped for going over its budget, without --kill-after."""
 _RECORDS_EVERY = 0.5
-_ENDING = (signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGINT)
 _MEANT_FOR_CMD = (signal.SIGUSR1, signal.SIGUSR2)
 """They end a process that has made nothing of them: us before CMD is there, and not when it has gone."""
 
@@ -58,14 +57,14 @@ class _Signals:
 
     def catch(self) -> None:
         """From now on."""
-        for number in (*_ENDING, *_MEANT_FOR_CMD):
+        for number in (*child.ENDING, *_MEANT_FOR_CMD):
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._stop)
 
     def ignore(self) -> None:
         """From now on, and to the very end: for a handler the interpreter puts back the default before it has ended."""
         self.over = True
-        for number in (*_ENDING, *_MEANT_FOR_CMD):
+        for number in (*child.ENDING, *_MEANT_FOR_CMD):
             signal.signal(number, signal.SIG_IGN)
 
     def _stop(self, number: int, _: FrameType | None) -> None:
@@ -93,10 +92,8 @@ def run(options: argparse.Namespace) -> int:
             guarded = entry.__enter__()
             try:
                 _command(options, guarded, ended)
-            except BaseException:
+            finally:
                 _close(entry, _outcome(ended[0]) if ended else "cancelled")
-                raise
-            _close(entry, _outcome(ended[0]))
         finally:
             signals.ignore()
     except CreditGuardError as error:
@@ -119,18 +116,17 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _guard(options: argparse.Namespace, events: Events) -> guard:
-    more = {} if options.threshold is None else {"thresholds": options.threshold}
     return guard_for(
         options,
         job_name(options.argv),
         events,
         settle=options.settle,
         watch=options.watch,
+        thresholds=options.threshold,
         on_overrun=options.on_overrun,
         stop_below=options.stop_below,
-        wait=options.wait or None,
-        **({"min_interval": options.interval} if options.wait else {}),
-        **more,
+        wait=options.wait,
+        min_interval=options.interval if options.wait else None,
     )
 
 
@@ -151,7 +147,11 @@ def _command(options: argparse.Namespace, guarded: Run, ends: list[child.Ended])
         if not ends:
             grace = _GRACE if options.kill_after is None else options.kill_after
             guarded.on_overrun(lambda _: command.stop(grace))
-            with _attended(options, guarded, record_file), _shown(options, guarded, command):
+            _attend(options, guarded, record_file)
+            row = _row(options, guarded)
+            with SCREEN.shared_with(command, row):
+                if row:
+                    engine().repeat(SCREEN.look, 0.0)
                 ended = command.run(options.argv, partial(_environment, options, guarded, record_file))
             if guarded.stopped and ended.code == 0:
                 # We told it to end, and it did so in good order. That is no success of the job's.
@@ -179,39 +179,20 @@ def _environment(options: argparse.Namespace, guarded: Run, record_file: RecordF
     return environment
 
 
-@contextmanager
-def _attended(options: argparse.Namespace, guarded: Run, record_file: RecordFile) -> Iterator[None]:
-    """While CMD runs, if it is watched or its hold shrinks: take in what it records."""
-    if not options.watch and not guarded._life.plan.shrink:
-        yield
-        return
-    guarded._life.grows_elsewhere = True
-    running = True
-
-    def take_in() -> float | None:
-        if running:
-            record_file.collect(guarded)
-        return _RECORDS_EVERY if running else None
-
-    engine().repeat(take_in, _RECORDS_EVERY)
-    try:
-        yield
-    finally:
-        running = False
+def _attend(options: argparse.Namespace, guarded: Run, record_file: RecordFile) -> None:
+    """Take in what CMD records while it runs, if it is watched or its hold shrinks."""
+    if options.watch or guarded._life.plan.shrink:
+        guarded._life.grows_elsewhere = True
+        engine().repeat(lambda: _RECORDS_EVERY if record_file.collect(guarded) else None, _RECORDS_EVERY)
 
 
-@contextmanager
-def _shown(options: argparse.Namespace, guarded: Run, command: child.Child) -> Iterator[None]:
-    """While CMD runs: the screen is its own as well, and has a row for the meter if that was asked for."""
+def _row(options: argparse.Namespace, guarded: Run) -> Callable[[int], str] | None:
+    """What makes the text of the row of --progress; None without it."""
     if not (options.progress and options.watch):
-        with SCREEN.shared_with(command):
-            yield
-        return
+        return None
     from creditguard.cli.progress import row
 
-    with SCREEN.shared_with(command, partial(row, guarded)):
-        engine().repeat(SCREEN.look, 0.0)
-        yield
+    return partial(row, guarded)
 
 
 def _outcome(ended: child.Ended) -> Outcome:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from pathlib import Path
 from shlex import quote
 
 from creditguard.cli import exits
 from creditguard.cli.output import answer, say
 from creditguard.errors import ConfigurationError
-from creditguard.sandbox import Gateway, serve
+from creditguard.sandbox.gateway import Gateway, environment, serve
 
 
 def run(options: argparse.Namespace) -> int:
@@ -55,15 +56,7 @@ def _environment(gateway: Gateway, folder: str) -> dict[str, str]:
     their ledger, nor to what your own and the system's settings files say."""
     from creditguard.cli.child import inherited_environment
 
-    environment = inherited_environment()
+    inherited = inherited_environment()
     for name in ("APIMALL_API_KEY_FILE", "CREDITGUARD_ACCOUNT"):
-        environment.pop(name, None)
-    for name in ("NO_PROXY", "no_proxy"):
-        environment[name] = ",".join(filter(None, (environment.get(name), "127.0.0.1")))
-    return {
-        **environment,
-        "CREDITGUARD_SANDBOX": "1",
-        "CREDITGUARD_BASE_URL": gateway.url,
-        "APIMALL_API_KEY": gateway.key,
-        "CREDITGUARD_LEDGER": f"sqlite:///{folder}/ledger.db",
-    }
+        inherited.pop(name, None)
+    return {**inherited, "CREDITGUARD_SANDBOX": "1", **environment(gateway, Path(folder, "ledger.db"), inherited)}

@@ -17,7 +17,7 @@ from typing import Any, Literal, TypeAlias
 
 from creditguard.cli.output import answer
 from creditguard.rules.amounts import to_json
-from creditguard.rules.text import printable
+from creditguard.rules.text import printable, shortened
 from creditguard.rules.text import width as width_of
 
 Mark: TypeAlias = Literal["red", "yellow"]
@@ -102,11 +102,7 @@ class _Column:
         self.width = max(map(width_of, cells))
 
     def cell(self, at: int) -> str:
-        text = self._cells[at]
-        if width_of(text) > self.width:
-            while width_of(text) > self.width - len(_CUT):
-                text = text[:-1]
-            text += _CUT
+        text = shortened(self._cells[at], self.width, _CUT)
         padding = " " * (self.width - width_of(text))
         return padding + text if self._right else text + padding
 

@@ -5,13 +5,13 @@ from __future__ import annotations
 import argparse
 import re
 
-from creditguard.errors import ConfigurationError, CreditGuardError
+from creditguard.errors import ConfigurationError
 
 _PLURAL = {"thresholds": "threshold", "labels": "label"}
 _ARGUMENT = re.compile(r"\b([a-z_]+)=\.\.\.")
 
 
-def worded(error: CreditGuardError, options: argparse.Namespace | None) -> str:
+def worded(error: Exception, options: argparse.Namespace | None) -> str:
     """The error's message, as somebody expects it who typed these options."""
     message = str(error)
     if not isinstance(error, ConfigurationError) or options is None:

@@ -22,7 +22,7 @@ from creditguard.engine.readings import Readings
 from creditguard.engine.service import Call, Service
 from creditguard.engine.waiting import Ticket
 from creditguard.engine.watch import Watch
-from creditguard.process.background import Clock, Wake, seconds
+from creditguard.process.background import Timer, Wake, seconds
 from creditguard.rules.ports import BalanceSource, Ledger
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class Engine:
     def __init__(self) -> None:
         self.pid: int = os.getpid()
         self.service: Service = Service()
-        self.clock: Clock = Clock()
+        self.timer: Timer = Timer()
         self.emitter: Emitter = Emitter(self.service)
         self.runs: dict[str, Lifecycle] = {}
         """The runs that have been handed over and have no report yet."""
@@ -61,7 +61,7 @@ class Engine:
 
     def start(self) -> None:
         """Start the threads, unless they run. Raises RuntimeError when the system has none to give: then try again later."""
-        self.clock.start()
+        self.timer.start()
         self.service.start()
 
     @property
@@ -91,7 +91,7 @@ class Engine:
     def cannot_be_waited_for(self) -> bool:
         """Whether this is a finalizer that runs in one of the engine's own threads, which must not wait for another, or when
         the interpreter is at its very end, where they do not run any more."""
-        return sys.is_finalizing() or any(threads.works_here() for threads in (self.service, self.clock))
+        return sys.is_finalizing() or any(threads.works_here() for threads in (self.service, self.timer))
 
     # One of each for a process. Made without a lock: if two make one at once, the first to be put there serves both.
 
@@ -110,7 +110,7 @@ class Engine:
 
     def later(self, delay: float, call: Call) -> None:
         """Make the call in `delay` seconds, in a service thread."""
-        self.clock.later(delay, partial(self.service.put, call))
+        self.timer.later(delay, partial(self.service.put, call))
 
     def repeat(self, call: Callable[[], float | None], delay: float) -> None:
         """Make the call in `delay` seconds, in a service thread, and again after as many seconds as it says; None for never."""
@@ -163,7 +163,7 @@ class Engine:
             if leases.opened and not leases.desk.hangs(10) and leases.desk.take(ends - seconds()):
                 leave = partial(_once, [leases.desk.leave])
                 taken.append(leave)
-                self.clock.later(_LONGEST_FORK, leave)  # whoever asked may have been interrupted
+                self.timer.later(_LONGEST_FORK, leave)  # whoever asked may have been interrupted
                 if seconds() >= ends:
                     leave()  # and has gone on by now
                     break

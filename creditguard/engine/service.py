@@ -7,7 +7,7 @@ takes the next one. So the number of threads is that of the calls that wait for 
 Each idle thread waits on a lock of its own, and `put` wakes one of them: whoever waits in a SimpleQueue together is woken together
 (CPython before 3.13), for one to find that there is nothing for it. A caller that is interrupted in the middle of `put` may leave a
 call for which nobody was woken; the next call that is put in wakes a thread for both, and who was interrupted puts one in by the
-clock (`Clock.at_once`).
+timer (`Timer.at_once`).
 """
 
 from __future__ import annotations

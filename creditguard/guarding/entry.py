@@ -28,7 +28,7 @@ class Entry:
     def __init__(self, run: Run) -> None:
         self.run: Run = run
         engine = run._life.engine
-        self.gone: Callable[..., object] = engine.clock.at_once(partial(engine.service.put, run._life.vanish))
+        self.gone: Callable[..., object] = engine.timer.at_once(partial(engine.service.put, run._life.vanish))
         # Called with the dead reference, which the queue takes for a flag that it does not heed.
         run._life.backstop = weakref.ref(self, self.gone)
 

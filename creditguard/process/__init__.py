@@ -1,1 +1,1 @@
-"""Facts about this operating system process: who it is, what a fork leaves behind, and its one background thread."""
+"""Facts about this operating system process: who it is, whether another is dead, and its timer thread."""

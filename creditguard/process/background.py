@@ -1,7 +1,7 @@
-"""The clock thread: puts calls off until later. One daemon thread for the process, started by the first call that waits.
+"""The timer thread: puts calls off until later. One daemon thread for the process, started by the first call that waits.
 
-It calls what is due in its own thread, so that must be quick and never wait: as a rule a `put` into a queue. Its waits are lock
-timeouts, and its clock one that nothing in Python can freeze.
+It calls what is due in its own thread, so that must be quick and never wait: as a rule a `put` into a queue. No signal reaches it,
+and nothing in Python can freeze the clock that it goes by.
 """
 
 from __future__ import annotations
@@ -20,7 +20,6 @@ Call: TypeAlias = Callable[[], object]
 
 _LONGEST = 3600.0
 """Seconds for which it sleeps at once: no wait can be endless, and a lease may be."""
-
 
 seconds: Callable[[], float] = partial(clock_gettime, CLOCK_MONOTONIC)
 """Seconds to bound waits by, which nothing in Python freezes (test libraries patch `time.monotonic`)."""
@@ -46,7 +45,7 @@ class Wake:
         self._lock.acquire(timeout=max(at_most, 0.0))
 
 
-class Clock:
+class Timer:
     """Calls to be made later."""
 
     def __init__(self) -> None:
@@ -57,7 +56,7 @@ class Clock:
     def start(self) -> None:
         """Start the thread, unless it runs. Raises RuntimeError when the system has no thread to give."""
         if not self._threads:
-            self._threads.setdefault("clock", _thread.start_new_thread(self._run, ()))
+            self._threads.setdefault("timer", _thread.start_new_thread(self._run, ()))
 
     def works_here(self) -> bool:
         """Whether the calling thread is the one."""
@@ -73,7 +72,7 @@ class Clock:
 
     def _run(self) -> None:
         me = _thread.get_ident()
-        if self._threads.setdefault("clock", me) != me:
+        if self._threads.setdefault("timer", me) != me:
             return  # two have started it at once
         # A signal that arrives after the time to wait is over (all were stopped, by Ctrl-Z) makes CPython's queue wait for ever.
         pthread_sigmask(SIG_BLOCK, valid_signals())

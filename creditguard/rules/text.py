@@ -17,3 +17,12 @@ def width(text: str) -> int:
     if text.isascii():
         return len(text)
     return sum(0 if combining(each) else 2 if east_asian_width(each) in "WF" else 1 for each in text)
+
+
+def shortened(text: str, columns: int, end: str) -> str:
+    """The text if so many columns have room for it, else its beginning and the `end`."""
+    if width(text) <= columns:
+        return text
+    while text and width(text) > columns - len(end):
+        text = text[:-1]
+    return text + end

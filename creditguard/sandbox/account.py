@@ -13,15 +13,16 @@ import itertools
 import secrets
 import threading
 import time
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
+from functools import partial
 from typing import Literal
 
 MAX_LAG = 1000  # readings remembered
 
-Outcome = Literal["completed", "failed", "pending"]
+Status = Literal["completed", "failed", "pending"]
 
 
 class CannotPay(Exception):
@@ -37,7 +38,7 @@ class Task:
     credits_used: int
     created: float
     updated: float
-    status: Outcome = "pending"
+    status: Status = "pending"
     completed: float | None = None
     credits_refunded: int = 0
 
@@ -51,7 +52,7 @@ class Account:
         self.task_seconds: float = 0.0  # how long a task is pending
         self.allow_negative: bool = False  # whether the pool may be overdrawn
         self.lag: int = 0  # how many readings the balance shown is behind
-        self.fail_next: int = 0  # how many of the next submits become failed tasks
+        self.fail_next_tasks: int = 0  # how many of the next submits become failed tasks
         self.balance_reads: int = 0
         self.spent: int = 0  # by submits; what strangers drain is not in it
         self.refunded: int = 0
@@ -59,7 +60,7 @@ class Account:
         self._seen = deque([amount], maxlen=MAX_LAG + 1)  # the pool at each reading
         self._tasks: dict[str, Task] = {}
         self._due: list[tuple[float, int, Callable[[float], None]]] = []  # a heap
-        self._at_reading: list[tuple[int, Callable[[float], None]]] = []
+        self._at_reading: defaultdict[int, list[Callable[[float], None]]] = defaultdict(list)
         self._order = itertools.count()  # settles ties in the heap
         self._lock = threading.Lock()
         self._clock = clock
@@ -79,11 +80,8 @@ class Account:
         with self._lock:
             now = self._settle()
             self.balance_reads += 1
-            if self._at_reading:
-                for reading, action in self._at_reading:
-                    if reading == self.balance_reads:
-                        action(now)
-                self._at_reading = [x for x in self._at_reading if x[0] > self.balance_reads]
+            for action in self._at_reading.pop(self.balance_reads, ()):
+                action(now)
             self._seen.append(self._pool)
             return self._seen[max(0, len(self._seen) - 1 - self.lag)]
 
@@ -127,11 +125,11 @@ class Account:
             if at_reading is None:
                 self._plan(now + after, act)
             else:
-                self._at_reading.append((self.balance_reads + at_reading, act))
+                self._at_reading[self.balance_reads + at_reading].append(act)
 
     # Tasks
 
-    def submit(self, model: str, cost: int | None = None, outcome: Outcome | None = None) -> tuple[Task, int]:
+    def submit(self, model: str, cost: int | None = None, outcome: Status | None = None) -> tuple[Task, int]:
         """Debit the pool and start a task. Answers the task and what remained at the debit."""
         with self._lock:
             now = self._settle()
@@ -139,17 +137,15 @@ class Account:
             if cost > self._pool and not self.allow_negative:
                 raise CannotPay(f"the task costs {cost} credits and {self._pool} remain")
             if outcome is None:
-                outcome = "failed" if self.fail_next else "completed"
-                self.fail_next = max(0, self.fail_next - 1)
+                outcome = "failed" if self.fail_next_tasks else "completed"
+                self.fail_next_tasks = max(0, self.fail_next_tasks - 1)
             self._pool -= cost
             self.spent += cost
             remaining = self._pool
             task = Task(f"img_{secrets.token_hex(13).upper()}", model, cost, now, now)
             self._tasks[task.id] = task
-            if outcome == "failed":
-                self._plan(now + self.task_seconds, lambda when: self._fail(task, when))
-            elif outcome == "completed":
-                self._plan(now + self.task_seconds, lambda when: self._finish(task, when))
+            if outcome != "pending":
+                self._plan(now + self.task_seconds, partial(self._end, task, outcome))
             return task, remaining
 
     def task(self, task_id: str) -> dict[str, object] | None:
@@ -180,12 +176,10 @@ class Account:
     def _drain(self, amount: int) -> None:
         self._pool -= amount if self.allow_negative else min(amount, max(self._pool, 0))
 
-    def _finish(self, task: Task, when: float) -> None:
-        task.status, task.completed, task.updated = "completed", when, when
-
-    def _fail(self, task: Task, when: float) -> None:
-        task.status, task.completed, task.updated = "failed", when, when
-        self._plan(when + self.refund_delay, lambda later: self._refund(task, later))
+    def _end(self, task: Task, status: Status, when: float) -> None:
+        task.status, task.completed, task.updated = status, when, when
+        if status == "failed":
+            self._plan(when + self.refund_delay, partial(self._refund, task))
 
     def _refund(self, task: Task, when: float) -> None:
         task.credits_refunded, task.updated = task.credits_used, when

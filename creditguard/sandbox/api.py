@@ -16,8 +16,8 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import NamedTuple
 
-from creditguard.sandbox.account import Account, CannotPay, Outcome
-from creditguard.sandbox.control import apply
+from creditguard.sandbox.account import Account, CannotPay, Status
+from creditguard.sandbox.control import LEVERS, apply
 from creditguard.sandbox.faults import NO_FAULT, FaultScript, FaultSpec
 from creditguard.sandbox.fields import BadField, mapping, text, whole
 from creditguard.sandbox.paths import BALANCES, CONTROL, GENERATE, STATE, TASK, TASKS
@@ -145,12 +145,7 @@ class Api:
             "requests": self.requests,
             "spent": account.spent,
             "refunded": account.refunded,
-            "lag": account.lag,
-            "submit_cost": account.submit_cost,
-            "refund_delay": account.refund_delay,
-            "task_seconds": account.task_seconds,
-            "allow_negative": account.allow_negative,
-            "fail_next_tasks": account.fail_next,
+            **{name: getattr(account, name) for name in LEVERS},
             "faults": self.faults.pending(),
             "tasks": account.tasks(),
         }
@@ -204,7 +199,7 @@ class Api:
         return Reply(reply.status, content, content_type, headers)
 
 
-def _outcome(asked: Mapping[str, object]) -> Outcome | None:
+def _outcome(asked: Mapping[str, object]) -> Status | None:
     match asked.get("simulate"):
         case None:
             return None

@@ -18,6 +18,16 @@ from creditguard.sandbox.fields import LIMIT, BadField, flag, mapping, seconds, 
 
 Step = Callable[[], None]
 
+LEVERS: dict[str, Callable[[str, object], object]] = {
+    "lag": partial(whole, high=MAX_LAG),
+    "submit_cost": whole,
+    "refund_delay": seconds,
+    "task_seconds": seconds,
+    "allow_negative": flag,
+    "fail_next_tasks": whole,
+}
+"""The account's attributes that may be set at any time, and what each may be."""
+
 
 def apply(account: Account, faults: FaultScript, commands: Mapping[str, object]) -> None:
     """Carry out the commands in their order. Raises BadField."""
@@ -29,6 +39,8 @@ def apply(account: Account, faults: FaultScript, commands: Mapping[str, object])
 
 
 def _plan(account: Account, faults: FaultScript, name: str, value: object) -> list[Step]:
+    if name in LEVERS:
+        return [partial(setattr, account, name, LEVERS[name](name, value))]
     match name:
         case "top_up":
             return [partial(account.top_up, whole(name, value))]
@@ -36,16 +48,6 @@ def _plan(account: Account, faults: FaultScript, name: str, value: object) -> li
             return [partial(account.drain, whole(name, value))]
         case "set_credits":
             return [partial(account.set_credits, whole(name, value, -LIMIT))]
-        case "lag":
-            return [partial(setattr, account, name, whole(name, value, 0, MAX_LAG))]
-        case "submit_cost":
-            return [partial(setattr, account, name, whole(name, value))]
-        case "refund_delay" | "task_seconds":
-            return [partial(setattr, account, name, seconds(name, value))]
-        case "allow_negative":
-            return [partial(setattr, account, name, flag(name, value))]
-        case "fail_next_tasks":
-            return [partial(setattr, account, "fail_next", whole(name, value))]
         case "schedule":
             return [_schedule(account, item) for item in _items(value)]
         case "fault":

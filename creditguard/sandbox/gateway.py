@@ -5,8 +5,9 @@ from __future__ import annotations
 import secrets
 import signal
 import socket
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from operator import attrgetter
+from typing import TYPE_CHECKING, Any
 
 from creditguard.sandbox.account import Account
 from creditguard.sandbox.api import Api
@@ -18,8 +19,14 @@ from creditguard.sandbox.server import Server
 if TYPE_CHECKING:
     import ssl
     from collections import Counter
+    from pathlib import Path
 
     from typing_extensions import Self, Unpack  # for type checkers; nothing is imported when this runs
+
+
+def _lever(name: str, meaning: str) -> Any:
+    """What the account has under that name, and control sets."""
+    return property(attrgetter(f"_account.{name}"), lambda self, value: self.control(**{name: value}), doc=meaning)
 
 
 class Gateway:
@@ -114,41 +121,10 @@ class Gateway:
 
     # Tasks
 
-    @property
-    def submit_cost(self) -> int:
-        """What a submit costs that names no `credits`. 8 at first."""
-        return self._account.submit_cost
-
-    @submit_cost.setter
-    def submit_cost(self, amount: int) -> None:
-        self.control(submit_cost=amount)
-
-    @property
-    def task_seconds(self) -> float:
-        """How long a task is pending. 0 at first: done when first looked at."""
-        return self._account.task_seconds
-
-    @task_seconds.setter
-    def task_seconds(self, seconds: float) -> None:
-        self.control(task_seconds=seconds)
-
-    @property
-    def refund_delay(self) -> float:
-        """Seconds between a task's failure and its refund. 0 at first: at once."""
-        return self._account.refund_delay
-
-    @refund_delay.setter
-    def refund_delay(self, seconds: float) -> None:
-        self.control(refund_delay=seconds)
-
-    @property
-    def allow_negative(self) -> bool:
-        """Whether submits and drains may overdraw the pool."""
-        return self._account.allow_negative
-
-    @allow_negative.setter
-    def allow_negative(self, allowed: bool) -> None:
-        self.control(allow_negative=allowed)
+    submit_cost: int = _lever("submit_cost", "What a submit costs that names no `credits`. 8 at first.")
+    task_seconds: float = _lever("task_seconds", "How long a task is pending. 0 at first: done when first looked at.")
+    refund_delay: float = _lever("refund_delay", "Seconds from a task's failure to its refund. 0 at first: at once.")
+    allow_negative: bool = _lever("allow_negative", "Whether submits and drains may overdraw the pool.")
 
     def fail_next_tasks(self, count: int) -> None:
         """The next so many submits become failed tasks, whose credits are refunded."""
@@ -188,6 +164,17 @@ class Gateway:
     def control(self, **commands: object) -> None:
         """As POST /_sandbox/control. Raises BadField (a ValueError), and then changed nothing."""
         apply(self._account, self._faults, commands)
+
+
+def environment(gateway: Gateway, ledger: Path, inherited: Mapping[str, str]) -> dict[str, str]:
+    """The variables that lead creditguard to the gateway, and past a proxy, which cannot reach this machine's loopback."""
+    hosts = {name: inherited.get(name, "") for name in ("NO_PROXY", "no_proxy")}
+    return {
+        "CREDITGUARD_BASE_URL": gateway.url,
+        "APIMALL_API_KEY": gateway.key,
+        "CREDITGUARD_LEDGER": f"sqlite:///{ledger}",
+        **{name: each if each == "*" else f"{each},127.0.0.1".lstrip(",") for name, each in hosts.items()},
+    }
 
 
 def serve(

@@ -35,17 +35,12 @@ def credit_gateway(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[
     The ledger is a file under `tmp_path`. No real credit, key or ledger is within reach: the
     developer's CREDITGUARD_* and APIMALL_* variables are taken away for the time of the test.
     """
-    from creditguard.sandbox import Gateway
+    from creditguard.sandbox.gateway import Gateway, environment
 
     for name in list(os.environ):
         if name.upper().startswith(("CREDITGUARD_", "APIMALL_")):
             monkeypatch.delenv(name)
-    for name in ("NO_PROXY", "no_proxy"):  # a proxy cannot reach this machine's loopback
-        hosts = os.environ.get(name, "")
-        if hosts != "*":
-            monkeypatch.setenv(name, f"{hosts},127.0.0.1" if hosts else "127.0.0.1")
     with Gateway(credits=120) as gateway:
-        monkeypatch.setenv("CREDITGUARD_BASE_URL", gateway.url)
-        monkeypatch.setenv("APIMALL_API_KEY", gateway.key)
-        monkeypatch.setenv("CREDITGUARD_LEDGER", f"sqlite:///{tmp_path}/ledger.sqlite3")
+        for name, value in environment(gateway, tmp_path / "ledger.sqlite3", os.environ).items():
+            monkeypatch.setenv(name, value)
         yield gateway

@@ -97,18 +97,3 @@ def test_events_for_people(gateway, creditguard):
         done.stderr.split()
     )
     assert done.events == []
-
-
-def test_stdout_gone_is_no_traceback(gateway, creditguard):
-    import os
-    import subprocess
-    import sys
-
-    read, write = os.pipe()
-    os.close(read)
-    done = subprocess.run(
-        [sys.executable, "-m", "creditguard", "balance"], stdout=write, stderr=subprocess.PIPE, text=True, timeout=30
-    )
-    os.close(write)
-    assert done.returncode == 141
-    assert done.stderr == ""

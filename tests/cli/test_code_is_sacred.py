@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from creditguard.cli.record_file import RecordFile
 from creditguard.cli.report_file import ReportFile
 from creditguard.ledgers import open_ledger
 
@@ -28,6 +29,13 @@ def run(creditguard, script, *options, **more):
     assert (done.names[0], done.names.count("finished")) == ("admitted", 1)
     assert open_ledger(os.environ["CREDITGUARD_LEDGER"]).holds() == []
     return done
+
+
+def run_with(code, *options, script="exit 7", **environment):
+    """The same in a process that begins with this code of Python, which is to call `main`."""
+    command = [sys.executable, "-c", code, "run", "-q", "--budget", "5", *options, "--", "sh", "-c", script]
+    env = {**os.environ, **environment}
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=60)
 
 
 def recorded(done):
@@ -63,9 +71,8 @@ def test_a_folder_that_has_become_read_only(gateway, creditguard, tmp_path):
         if shutil.which("setpriv") is None:
             pytest.skip("root may write anywhere, and there is no setpriv here to forbid it")
         command = ["setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_override", *command]
-    done = subprocess.run(
-        [*command, "chmod 500 folder; exit 7"], cwd=tmp_path, capture_output=True, text=True, timeout=30
-    )
+    command.append("chmod 500 folder; exit 7")
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=30)
     assert done.returncode == 7
     assert "--report-file: folder/report.json cannot be written: Permission denied\n" in done.stderr
     assert "Traceback" not in done.stderr
@@ -144,14 +151,11 @@ def test_the_report_of_a_refusal_comes_to_stdout_too(gateway, creditguard):
     assert (done.code, json.loads(done.stdout)["stage"]) == (75, "preflight")
 
 
-def test_stdout_for_the_report_is_appended_to(gateway, tmp_path):
+def test_stdout_for_the_report_is_appended_to(gateway, creditguard, tmp_path):
     """A file under stdout keeps what the command has written there."""
     out = tmp_path / "out"
     with out.open("wb") as stdout:
-        subprocess.run(
-            [*COMMAND, "run", "--budget", "5", "--report-file", "/dev/stdout", "--", "echo", "kept"],
-            stdout=stdout, stderr=subprocess.DEVNULL, timeout=30, check=True,
-        )  # fmt: skip
+        creditguard("run", "--budget", 5, "--report-file", "/dev/stdout", "--", "echo", "kept", stdout=stdout)
     assert out.read_text().startswith("kept\n{")
 
 
@@ -163,10 +167,10 @@ def test_a_stdout_that_cannot_take_the_report(gateway, redirection):
     assert done.stderr.splitlines()[-1].startswith("creditguard: --report-file: - cannot be written: ")
 
 
-def test_a_closed_stdout_is_told_before_the_command(gateway, tmp_path):
-    command = [*COMMAND, "run", "--budget", "5", "--report-file", "-", "--", "touch", tmp_path / "ran"]
-    done = subprocess.run(command, preexec_fn=lambda: os.close(1), stderr=subprocess.PIPE, text=True, timeout=30)
-    assert (done.returncode, done.stderr) == (78, "creditguard: --report-file: -: stdout is closed\n")
+def test_a_closed_stdout_is_told_before_the_command(gateway, creditguard, tmp_path):
+    arguments = ("run", "--budget", 5, "--report-file", "-", "--", "touch", tmp_path / "ran")
+    done = creditguard(*arguments, preexec_fn=lambda: os.close(1))
+    assert (done.code, done.stderr) == (78, "creditguard: --report-file: -: stdout is closed\n")
     assert not (tmp_path / "ran").exists()
 
 
@@ -196,21 +200,7 @@ raise SystemExit(main())
 
 def test_no_signal_comes_between_the_report_and_the_code(gateway, tmp_path):
     path = tmp_path / "report.json"
-    command = [
-        sys.executable,
-        "-c",
-        INTERRUPTED,
-        "run",
-        "--budget",
-        "5",
-        "--report-file",
-        path,
-        "--",
-        "sh",
-        "-c",
-        "exit 7",
-    ]
-    assert subprocess.run(command, capture_output=True, timeout=30).returncode == 7
+    assert run_with(INTERRUPTED, "--report-file", path).returncode == 7
     assert json.loads(path.read_text())["exit_code"] == 7
 
 
@@ -294,8 +284,8 @@ def test_half_an_amount_is_never_recorded(creditguard, tmp_path):
 
 def test_a_signal_while_the_records_are_read_leaves_code_and_records(gateway, creditguard, tmp_path):
     (tmp_path / "sitecustomize.py").write_text(
-        "import os, signal\nimport creditguard.cli.records as records\nwhole = records.RecordFile._read_on\n"
-        "def read_on(*args):\n    os.kill(os.getpid(), signal.SIGTERM)\n    whole(*args)\n"
+        "import os, signal\nimport creditguard.cli.record_file as records\nwhole = records.RecordFile._read_on\n"
+        "def read_on(*args, **last):\n    os.kill(os.getpid(), signal.SIGTERM)\n    whole(*args, **last)\n"
         "records.RecordFile._read_on = read_on\n"
     )
     done = run(creditguard, f"echo 4 >> {FILE}", env={"PYTHONPATH": str(tmp_path)})
@@ -303,10 +293,39 @@ def test_a_signal_while_the_records_are_read_leaves_code_and_records(gateway, cr
     assert signal.Signals(15).name not in done.stderr
 
 
+def test_a_look_at_the_records_that_comes_late_finds_nothing_wrong(tmp_path, monkeypatch):
+    """It was about to begin when CMD had ended, and the file is gone: nothing to tell anybody."""
+
+    class Late:
+        """A lock that lets the service thread in once the file has been removed."""
+
+        def __init__(self):
+            self.lock, self.removed = threading.Lock(), threading.Event()
+
+        def __enter__(self):
+            if threading.current_thread() is late:
+                self.removed.wait(20)
+            return self.lock.__enter__()
+
+        def __exit__(self, *error):
+            return self.lock.__exit__(*error)
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    record_file = RecordFile()
+    record_file.make()
+    record_file._lock = Late()
+    late = threading.Thread(target=record_file.collect, args=[None])
+    late.start()
+    record_file.finish(None)
+    record_file._lock.removed.set()
+    late.join(20)
+    assert (record_file.troubles, list(tmp_path.iterdir())) == ([], [])
+
+
 AT_EVERY_INSTANT = """
 import atexit, os, signal, sys
 from creditguard.cli import main, run
-from creditguard.cli.records import RecordFile
+from creditguard.cli.record_file import RecordFile
 
 def hit(*_, kill=os.kill, pid=os.getpid(), numbers=(signal.SIGUSR1, signal.SIGTERM, signal.SIGINT, signal.SIGHUP)):
     for number in numbers:
@@ -340,26 +359,7 @@ sys.exit(main())
 @pytest.mark.parametrize("instant", ["troubles", "_outcome", "_close", "_write", "exit", "finalization"])
 def test_no_signal_after_the_command_replaces_its_code(gateway, tmp_path, instant):
     path = tmp_path / "report.json"
-    done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            AT_EVERY_INSTANT,
-            "run",
-            "--budget",
-            "5",
-            "--report-file",
-            path,
-            "--",
-            "sh",
-            "-c",
-            "exit 7",
-        ],
-        env={**os.environ, "INSTANT": instant},
-        capture_output=True,
-        text=True,
-        timeout=60,
-    )
+    done = run_with(AT_EVERY_INSTANT, "--report-file", path, INSTANT=instant)
     assert (done.returncode, "Traceback" in done.stderr) == (7, False)
     report = json.loads(path.read_text())
     assert (report["exit_code"], report["stage"]) == (7, "command")
@@ -416,8 +416,7 @@ def test_a_signal_that_is_meant_for_the_command_is_nothing_once_it_has_ended(gat
         f"def close(*arguments):\n    os.kill(os.getpid(), {int(number)})\n    whole(*arguments)\n"
         "run._close = close\nsys.exit(main())"
     )
-    arguments = ("run", "-q", "--budget", "5", "--report-file", str(path), "--", "sh", "-c", "exit 7")
-    assert subprocess.run([sys.executable, "-c", code, *arguments], timeout=60, check=False).returncode == 7
+    assert run_with(code, "--report-file", path).returncode == 7
     assert json.loads(path.read_text())["balance_after"] == 120
 
 
@@ -439,7 +438,7 @@ def test_killed_by_sigkill_it_leaves_no_record_file(gateway, tmp_path):
 AT_AN_INSTANT = """
 import os, sys
 from creditguard.cli import main
-from creditguard.cli.records import RecordFile
+from creditguard.cli.record_file import RecordFile
 
 instant, number = os.environ["INSTANT"], int(os.environ["SIGNAL"])
 original = getattr(RecordFile, instant)

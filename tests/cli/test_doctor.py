@@ -2,25 +2,18 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import re
 import socket
 from datetime import datetime, timedelta, timezone
 from email.utils import format_datetime
-from pathlib import Path
 
 import psycopg
 import pytest
-from past_runs import on_a_terminal, without_colour
+import scripted_server as scripted
+from window import on_a_terminal, without_colour
 
 from creditguard import guard
-
-_spec = importlib.util.spec_from_file_location(
-    "scripted_server", Path(__file__).parents[1] / "sources/scripted_server.py"
-)
-scripted = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(scripted)
 
 
 def states(done):
@@ -66,7 +59,7 @@ def test_for_people(past, gateway, creditguard):
             assert code == 0
             assert max(map(len, without_colour(shown).splitlines())) <= columns
             assert "\x1b[32mok     \x1b[0m" in shown
-        assert "\x1b" not in on_a_terminal("doctor", env={"NO_COLOR": "1"})[0]
+        assert "\x1b" not in on_a_terminal("doctor", NO_COLOR="1")[0]
 
 
 @pytest.mark.parametrize(

@@ -51,7 +51,7 @@ def test_whatever_has_become_of_the_record_file_it_is_not_waited_for(gateway, cr
 
 LATE = f"""
 import os, subprocess, time
-from creditguard.cli.record import append
+from creditguard.cli.record_file import append
 from creditguard.guarding.guard import extend_run
 extend_run(os.environ["CREDITGUARD_RUN_ID"], "python", 30, 50)
 append("10")

@@ -9,7 +9,8 @@ from argparse import Namespace
 from datetime import datetime, timedelta
 
 import pytest
-from past_runs import on_a_terminal, refusal, report, without_colour
+from past_runs import refusal, report
+from window import on_a_terminal, without_colour
 
 from creditguard import guard
 from creditguard.cli.table import answer_records
@@ -165,7 +166,7 @@ def test_colours_are_for_terminals_that_want_them(dated_past, creditguard):
     assert over.startswith("\x1b[31m2")
     assert "\x1b" not in fine
     for env in ({"NO_COLOR": "1"}, {"TERM": "dumb"}):
-        assert "\x1b" not in on_a_terminal("history", env=env)[0]
+        assert "\x1b" not in on_a_terminal("history", **env)[0]
     assert "\x1b" not in creditguard("history").stdout
 
 

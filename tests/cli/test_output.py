@@ -34,19 +34,11 @@ def something_to_show(gateway):
         yield
 
 
-def start(arguments, **streams):
-    return subprocess.run([*COMMAND, *arguments], stderr=subprocess.PIPE, text=True, timeout=30, **streams)
-
-
-def messages(done):
-    return [line for line in done.stderr.splitlines() if not line.startswith("{")]
-
-
 @pytest.mark.parametrize("arguments", ANSWERS, ids=" ".join)
-def test_a_full_disk_under_stdout_is_74_and_one_line(something_to_show, arguments):
+def test_a_full_disk_under_stdout_is_74_and_one_line(something_to_show, creditguard, arguments):
     with Path("/dev/full").open("w") as full:
-        done = start(arguments, stdout=full)
-    assert (done.returncode, messages(done)) == (
+        done = creditguard(*arguments, stdout=full)
+    assert (done.code, done.messages) == (
         74, ["creditguard: the answer cannot be written to stdout: No space left on device"],
     )  # fmt: skip
 
@@ -54,25 +46,25 @@ def test_a_full_disk_under_stdout_is_74_and_one_line(something_to_show, argument
 @pytest.mark.parametrize(
     "arguments", [("balance",), ("check", "--budget", "5"), ("history",), ("--help",)], ids=" ".join
 )
-def test_a_closed_stdout_is_74_and_one_line(something_to_show, arguments):
-    done = start(arguments, preexec_fn=lambda: os.close(1))
-    assert (done.returncode, messages(done)) == (
+def test_a_closed_stdout_is_74_and_one_line(something_to_show, creditguard, arguments):
+    done = creditguard(*arguments, preexec_fn=lambda: os.close(1))
+    assert (done.code, done.messages) == (
         74, ["creditguard: the answer cannot be written to stdout: stdout is closed"],
     )  # fmt: skip
 
 
 @pytest.mark.parametrize("arguments", ANSWERS, ids=" ".join)
-def test_a_reader_that_has_gone_is_141_and_silence(something_to_show, arguments):
+def test_a_reader_that_has_gone_is_141_and_silence(something_to_show, creditguard, arguments):
     read, write = os.pipe()
     os.close(read)
-    done = start(arguments, stdout=write)
+    done = creditguard(*arguments, stdout=write)
     os.close(write)
-    assert (done.returncode, messages(done)) == (141, [])
+    assert (done.code, done.messages) == (141, [])
 
 
-def test_systemd_does_not_take_a_full_disk_for_a_skip(gateway):
+def test_systemd_does_not_take_a_full_disk_for_a_skip(gateway, creditguard):
     with Path("/dev/full").open("w") as full:
-        assert start(["check", "--systemd", "--budget", "5"], stdout=full).returncode == 255
+        assert creditguard("check", "--systemd", "--budget", 5, stdout=full).code == 255
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "ascii:strict"])

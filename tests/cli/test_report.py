@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -88,11 +87,10 @@ def test_what_is_wrong_is_one_line_and_leaves_nothing_behind(
     assert [path.name for path in place.iterdir()] == ["folder.html"]
 
 
-def test_a_full_disk_behind_stdout(runs, url):
+def test_a_full_disk_behind_stdout(creditguard, runs, url):
     with Path("/dev/full").open("w") as full:
-        command = [sys.executable, "-m", "creditguard", "report", "--ledger", url, "-o", "-"]
-        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, text=True, timeout=60)
-    assert (done.returncode, done.stderr.count("\n")) == (74, 1)
+        done = creditguard("report", "--ledger", url, "-o", "-", stdout=full)
+    assert (done.code, done.stderr.count("\n")) == (74, 1)
 
 
 def test_a_disk_that_is_full_half_way_keeps_the_page_of_yesterday(runs, url, tmp_path):
@@ -118,11 +116,9 @@ def test_the_usual_name_replaces_our_page_and_nobody_elses(creditguard, runs, ur
     assert (place / "report.html").read_text() == "coverage of somebody's tests"
 
 
-def test_without_the_extra_it_is_named(runs, url, tmp_path):
+def test_without_the_extra_it_is_named(creditguard, runs, url, tmp_path):
     (tmp_path / "sitecustomize.py").write_text("import sys; sys.modules['vl_convert'] = None")
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    command = [sys.executable, "-m", "creditguard", "report", "--ledger", url, "-o", tmp_path / "x.html"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+    done = creditguard("report", "--ledger", url, "-o", tmp_path / "x.html", env={"PYTHONPATH": str(tmp_path)})
     assert done.stderr == "creditguard: report needs vl-convert-python: pip install 'creditguard[report]'\n"
-    assert done.returncode == 78
+    assert done.code == 78
     assert not (tmp_path / "x.html").exists()

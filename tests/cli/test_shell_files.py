@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
-import pty
 import re
-import select
 import shutil
-import signal
 import subprocess
 import sys
-import time
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 
 import pytest
+from window import Terminal
 
 from creditguard.cli.completion import FILES
 from creditguard.cli.parser import COMMANDS, build_command
@@ -60,45 +57,28 @@ COMPLETED = [
 """What is typed before the TAB, and what its last word becomes."""
 
 
-def typed(shell, setup, words, environment):
-    """What a terminal shows after `creditguard WORDS` and TAB in an interactive shell."""
-    pid, fd = pty.fork()
-    if pid == 0:
-        os.chdir(ROOT)
-        os.execvpe(shell[0], shell, {**environment, "TERM": "dumb"})
-
-    def read(until, seconds):
-        shown, end = b"", time.monotonic() + seconds
-        while until not in shown and time.monotonic() < end:
-            if select.select([fd], [], [], 0.05)[0]:
-                shown += os.read(fd, 65536)
-        return shown.decode(errors="replace")
-
+def completes(shell, setup, words, becomes, environment):
+    """Type `creditguard WORDS` and TAB in an interactive shell, and see what the last word becomes."""
+    terminal = Terminal(*shell, columns=200, **environment)
     try:
-        os.write(fd, f"{setup}; PS1='='\">\"\n".encode())  # the prompt does not stand in the echo of this line
-        assert "=>" in read(b"=>", 30)
-        os.write(fd, f"creditguard {words}\t".encode())
-        line, end = "", time.monotonic() + 20
-        while words not in line or (line.rstrip("\x07 \x08").endswith(words) and time.monotonic() < end):
-            line += read(b"\n", 0.1)
-            assert time.monotonic() < end, line
-        return line
+        terminal.type(f"cd {ROOT}; {setup}; PS1='='\">\"\n")  # the prompt does not stand in the echo of this line
+        terminal.shows("^=>")
+        terminal.type(f"creditguard {words}\t")
+        completed = f"=>creditguard {words.rpartition(' ')[0]} {becomes}".replace("  ", " ")
+        terminal.until(lambda: completed in terminal.lines, completed)
     finally:
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        os.close(fd)
+        terminal.close()
 
 
 @pytest.fixture
 def environment():
-    return {**os.environ, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
+    return {**os.environ, "TERM": "dumb", "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}
 
 
 @needs("bash")
 @pytest.mark.parametrize(("words", "becomes"), COMPLETED)
 def test_bash_completes(environment, words, becomes):
-    line = typed(["bash", "--norc", "-i"], 'eval "$(creditguard completion bash)"', words, environment)
-    assert f"{words.rpartition(' ')[0]} {becomes} ".strip() in line
+    completes(["bash", "--norc", "-i"], 'eval "$(creditguard completion bash)"', words, becomes, environment)
 
 
 ZSH = "unsetopt zle_bracketed_paste prompt_cr prompt_sp; autoload -Uz compinit"
@@ -113,8 +93,7 @@ ZSH = "unsetopt zle_bracketed_paste prompt_cr prompt_sp; autoload -Uz compinit"
     ],
 )
 def test_zsh_completes(environment, setup, words, becomes):
-    line = typed(["zsh", "-f", "-i"], f"{ZSH}; {setup}", words, environment)
-    assert f"{words.rpartition(' ')[0]} {becomes} ".strip() in line
+    completes(["zsh", "-f", "-i"], f"{ZSH}; {setup}", words, becomes, environment)
 
 
 @needs("fish")

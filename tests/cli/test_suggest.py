@@ -6,7 +6,8 @@ import json
 import sys
 
 import pytest
-from past_runs import on_a_terminal, refusal, report, without_colour
+from past_runs import refusal, report
+from window import on_a_terminal, without_colour
 
 if sys.version_info >= (3, 11):
     import tomllib

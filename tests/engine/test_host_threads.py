@@ -106,11 +106,11 @@ def test_in_warn_mode_the_job_goes_on_unguarded_and_is_reported(sqlite_world, mo
 
 @pytest.mark.usefixtures("fresh_engine")
 def test_with_a_single_thread_everything_goes_on(sqlite_world, monkeypatch):
-    """The clock, and one service thread: all that the system gives."""
+    """The timer, and one service thread: all that the system gives."""
     start, started = _thread.start_new_thread, []
 
     def start_new_thread(function, args):
-        if getattr(function, "__self__", None) in (engine().clock, engine().service):
+        if getattr(function, "__self__", None) in (engine().timer, engine().service):
             if len(started) >= 2:
                 raise RuntimeError("can't start new thread")
             started.append(function)

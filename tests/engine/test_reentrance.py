@@ -17,7 +17,7 @@ from attack_world import Pool, in_thread, until
 from creditguard import LeaseLost, LedgerUnavailable
 from creditguard.engine.engine import engine
 from creditguard.engine.waiting import Ticket
-from creditguard.process.background import Clock
+from creditguard.process.background import Timer
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -230,11 +230,11 @@ def test_open_runs_that_are_ended_from_outside_are_left_by_their_own_blocks(sqli
     assert sqlite_world.wrong() is None
 
 
-def test_no_signal_reaches_the_clock():
+def test_no_signal_reaches_the_timer():
     """One that comes when the time to wait is over, after Ctrl-Z and `fg`, makes CPython's queue wait for ever: no lease is renewed."""
-    clock, masks = Clock(), SimpleQueue()
-    clock.start()
-    clock.later(0, lambda: masks.put(signal.pthread_sigmask(signal.SIG_BLOCK, ())))
+    timer, masks = Timer(), SimpleQueue()
+    timer.start()
+    timer.later(0, lambda: masks.put(signal.pthread_sigmask(signal.SIG_BLOCK, ())))
     assert {signal.SIGCONT, signal.SIGTSTP, signal.SIGTERM, signal.SIGALRM} <= masks.get(timeout=20)
 
 

@@ -430,7 +430,7 @@ def test_a_lease_without_end_does_not_stop_the_clock(sqlite_world):
 
     enter_and_leave(sqlite_world.guard(ledger=ForEver()))
     called = threading.Event()
-    engine().clock.later(0.01, called.set)
+    engine().timer.later(0.01, called.set)
     assert called.wait(5)
 
 

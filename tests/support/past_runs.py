@@ -1,14 +1,7 @@
-"""Past runs, filed with a real ledger; and commands run on a real terminal."""
+"""Past runs, filed with a real ledger."""
 
 from __future__ import annotations
 
-import fcntl
-import os
-import pty
-import re
-import struct
-import sys
-import termios
 from itertools import count
 
 from creditguard.ledgers import open_ledger
@@ -51,28 +44,3 @@ class Past:
         for each in reports:
             ledger.settle(each["run_id"], each["account"], each)
         ledger.close()
-
-
-def on_a_terminal(*arguments, columns=80, env=None):
-    """What the command wrote to a terminal of so many columns, and its exit code."""
-    pid, fd = pty.fork()
-    if pid == 0:
-        fcntl.ioctl(1, termios.TIOCSWINSZ, struct.pack("HHHH", 50, columns, 0, 0))
-        environment = {**os.environ, "TERM": "xterm-256color", **(env or {})}
-        for name in ("COLUMNS", "LINES"):
-            environment.pop(name, None)
-        command = [sys.executable, "-m", "creditguard", *map(str, arguments)]
-        os.execve(command[0], command, environment)
-    shown = b""
-    try:
-        while chunk := os.read(fd, 65536):
-            shown += chunk
-    except OSError:
-        pass  # Linux says EIO when the last process has let go of it
-    os.close(fd)
-    return shown.decode().replace("\r\n", "\n"), os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-
-
-def without_colour(text):
-    """The text, without the escapes that colour it."""
-    return re.sub(r"\x1b\[[0-9;]*m", "", text)

@@ -11,14 +11,14 @@ import re
 import select
 import struct
 import subprocess
+import sys
 import termios
 import time
 from collections.abc import Callable
 from typing import Any
 
 import pyte
-
-PATIENCE = 20.0
+from processes import PATIENCE
 
 
 class _Window(pyte.HistoryScreen):
@@ -62,7 +62,6 @@ class Terminal:
         self.raw = b""
         self.fd, slave = pty.openpty()
         self._set_size()
-        self.modes = termios.tcgetattr(self.fd)
         environment = {**os.environ, "TERM": "xterm-256color", **env}
         self.process = subprocess.Popen(
             argv,
@@ -149,3 +148,19 @@ class Terminal:
 
 def _control() -> None:
     fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+
+
+def on_a_terminal(*arguments: str, columns: int = 80, **env: str) -> tuple[str, int]:
+    """What a command of creditguard wrote to a terminal of so many columns, and its exit code."""
+    command = [sys.executable, "-m", "creditguard", *arguments]
+    terminal = Terminal("env", "-u", "COLUMNS", "-u", "LINES", *command, rows=50, columns=columns, **env)
+    try:
+        code = terminal.code()
+    finally:
+        terminal.close()
+    return terminal.raw.decode().replace("\r\n", "\n"), code
+
+
+def without_colour(text: str) -> str:
+    """The text, without the escapes that colour it."""
+    return re.sub(r"\x1b\[[0-9;]*m", "", text)

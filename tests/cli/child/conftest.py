@@ -11,16 +11,14 @@ import select
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import PATIENCE
 
 import creditguard
-
-PATIENCE = 20.0
 
 PROGRAM = """
 import os, sys, threading, types
@@ -44,9 +42,16 @@ class Wrapped(subprocess.Popen[bytes]):
     """A wrapper that runs a command."""
 
     def line(self) -> bytes:
-        """The next line of its stdout."""
+        """The next line of its stdout, read byte by byte."""
         assert self.stdout
-        return read_line(self.stdout.fileno())
+        line, fd = b"", self.stdout.fileno()
+        while not line.endswith(b"\n"):
+            assert select.select([fd], [], [], PATIENCE)[0], f"no line came, only {line!r}"
+            byte = os.read(fd, 1)
+            if not byte:
+                break
+            line += byte
+        return line.rstrip(b"\n")
 
     def code(self) -> int:
         return self.wait(PATIENCE)
@@ -71,34 +76,6 @@ class Witness:
     def close(self) -> None:
         self.let_go()
         os.close(self._end)
-
-
-def read_line(fd: int) -> bytes:
-    """A line, byte by byte, and not a second longer than PATIENCE for each."""
-    line = b""
-    while not line.endswith(b"\n"):
-        assert select.select([fd], [], [], PATIENCE)[0], f"no line came, only {line!r}"
-        byte = os.read(fd, 1)
-        if not byte:
-            break
-        line += byte
-    return line.rstrip(b"\n")
-
-
-def eventually(condition: Callable[[], object], what: str = "condition") -> None:
-    """For what cannot be waited for."""
-    end = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < end, f"never: {what}"
-        time.sleep(0.005)
-
-
-def state(pid: int) -> str:
-    """As in ps: R, S, T (stopped), Z (zombie), or nothing when it is gone."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except (FileNotFoundError, ProcessLookupError):
-        return ""
 
 
 @pytest.fixture
@@ -154,18 +131,3 @@ def witness() -> Iterator[Witness]:
     witness = Witness()
     yield witness
     witness.close()
-
-
-@pytest.fixture(name="eventually")
-def _eventually() -> Callable[..., None]:
-    return eventually
-
-
-@pytest.fixture(name="state")
-def _state() -> Callable[[int], str]:
-    return state
-
-
-@pytest.fixture(name="read_line")
-def _read_line() -> Callable[[int], bytes]:
-    return read_line

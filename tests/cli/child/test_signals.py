@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import eventually, state
 
 Wrap = Callable[..., Any]
 Program = Callable[..., Path]
@@ -284,9 +285,7 @@ def test_stop_ends_the_group_from_another_thread(
 # the wrapper is stopped, or killed
 
 
-def test_a_stopped_wrapper_finds_everything_as_it_should_be(
-    wrap: Wrap, state: Callable[[int], str], eventually: Callable[..., None]
-) -> None:
+def test_a_stopped_wrapper_finds_everything_as_it_should_be(wrap: Wrap) -> None:
     wrapper = wrap("sh", "-c", "echo $$; read x; exit 9", stdin=subprocess.PIPE)
     command = int(wrapper.line())
     wrapper.send_signal(signal.SIGSTOP)
@@ -299,9 +298,7 @@ def test_a_stopped_wrapper_finds_everything_as_it_should_be(
     assert wrapper.code() == 9
 
 
-def test_sigtstp_and_sigcont_stop_and_continue_the_command_and_we_stay_awake(
-    wrap: Wrap, state: Callable[[int], str], eventually: Callable[..., None]
-) -> None:
+def test_sigtstp_and_sigcont_stop_and_continue_the_command_and_we_stay_awake(wrap: Wrap) -> None:
     """A batch system suspends its jobs like this. The lease on the hold must be renewed meanwhile."""
     wrapper = wrap("sh", "-c", "echo $$; exec sleep 60", start_new_session=True)
     command = int(wrapper.line())
@@ -326,9 +323,7 @@ def test_killed_the_wrapper_takes_everything_with_it(wrap: Wrap, witness: Any) -
     assert witness.all_gone()
 
 
-def test_killed_while_its_command_is_stopped_and_the_guardian_too(
-    wrap: Wrap, witness: Any, state: Callable[[int], str], eventually: Callable[..., None]
-) -> None:
+def test_killed_while_its_command_is_stopped_and_the_guardian_too(wrap: Wrap, witness: Any) -> None:
     wrapper = wrap("sh", "-c", "echo $$; kill -STOP 0", pass_fds=[witness.fd], start_new_session=True)
     command = int(wrapper.line())
     eventually(lambda: state(command) == "T", "stopped")
@@ -336,9 +331,7 @@ def test_killed_while_its_command_is_stopped_and_the_guardian_too(
     assert witness.all_gone()
 
 
-def test_killed_while_what_outlasts_the_command_has_its_time(
-    wrap: Wrap, witness: Any, state: Callable[[int], str], eventually: Callable[..., None]
-) -> None:
+def test_killed_while_what_outlasts_the_command_has_its_time(wrap: Wrap, witness: Any) -> None:
     job = f"({STUBBORN_FAMILY}) & trap 'exit 0' TERM; echo $$; while :; do sleep 0.05; done"
     wrapper = wrap("sh", "-c", job, kill_after=300, pass_fds=[witness.fd])
     command = next(int(line) for line in (wrapper.line(), wrapper.line()) if line != b"grandchild")

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import eventually, state
 
 Wrap = Callable[..., Any]
 Program = Callable[..., Path]
@@ -136,7 +137,7 @@ def test_directory_limits_and_mask_are_inherited(wrapper: Path, tmp_path: Path) 
 # what it costs
 
 
-def test_waiting_takes_no_time(wrap: Wrap, eventually: Callable[..., None], state: Callable[[int], str]) -> None:
+def test_waiting_takes_no_time(wrap: Wrap) -> None:
     wrapper = wrap("sh", "-c", "echo ready; exec sleep 60")
     assert wrapper.line() == b"ready"
     eventually(lambda: state(wrapper.pid) == "S")

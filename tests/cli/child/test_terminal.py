@@ -2,15 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-import errno
-import fcntl
 import os
-import pty
 import re
-import select
-import signal
-import struct
 import sys
 import termios
 import time
@@ -19,6 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from processes import PATIENCE
+from window import Terminal
 
 Program = Callable[..., Path]
 
@@ -44,92 +39,57 @@ sys.exit(6)
 """Tells when it is continued (Ctrl-Z before that is lost), and asks for input after so many times."""
 
 
-class Screen:
-    """A session on a new terminal, what it shows, and a keyboard."""
-
-    PATIENCE = 20
+class Session(Terminal):
+    """A session whose text is read on and on, whatever becomes of the screen."""
 
     def __init__(self, *argv: str, **env: str) -> None:
-        self.pid, self._fd = pty.fork()
-        if not self.pid:
-            os.execvpe(argv[0], argv, {"PATH": os.environ["PATH"], "TERM": "dumb", **env})
-        fcntl.ioctl(self._fd, termios.TIOCSWINSZ, struct.pack("HHHH", 50, 200, 0, 0))
-        self._unread = ""
-        self.everything = ""
+        super().__init__(*argv, rows=50, columns=200, TERM="dumb", **env)
+        self.pid = self.process.pid
+        self._read = 0
 
-    def type(self, text: str) -> None:
-        os.write(self._fd, text.encode())
+    @property
+    def everything(self) -> str:
+        return self.raw.decode(errors="replace").replace("\r\n", "\n")
 
     def enter(self, line: str) -> None:
         self.type(line + "\n")
 
-    def shows(self, pattern: str) -> re.Match[str]:
+    def shows(self, pattern: str) -> None:
         """Wait for a pattern in what has been shown since the last one."""
-        end = time.monotonic() + self.PATIENCE
-        while not (found := re.search(pattern, self._unread)):
-            left = end - time.monotonic()
-            if left <= 0 or not select.select([self._fd], [], [], left)[0]:
-                pytest.fail(f"{pattern!r} was never shown, but:\n{self.everything}")
-            try:
-                text = os.read(self._fd, 65536).decode(errors="replace").replace("\r\n", "\n")
-            except OSError as error:
-                if error.errno != errno.EIO:
-                    raise
-                pytest.fail(f"the session ended before {pattern!r} was shown, but:\n{self.everything}")
-            self._unread += text
-            self.everything += text
-        self._unread = self._unread[found.end() :]
-        return found
+        found = re.compile(pattern)
+        self.until(lambda: found.search(self.everything, self._read), pattern)
+        self._read = found.search(self.everything, self._read).end()
 
     @property
     def modes(self) -> list[Any]:
-        return termios.tcgetattr(self._fd)
+        return termios.tcgetattr(self.fd)
 
     @property
     def foreground(self) -> int:
-        return os.tcgetpgrp(self._fd)
+        return os.tcgetpgrp(self.fd)
 
     def enter_job(self, line: str) -> None:
         """Enter what brings a job to the foreground, and wait until it is there. (Shells tell so before it is.)"""
         before = self.foreground
         self.enter(line)
-        end = time.monotonic() + self.PATIENCE
-        while self.foreground == before:
-            assert time.monotonic() < end, "the job never got the terminal"
-            time.sleep(0.002)
-
-    def end(self) -> int:
-        """The exit status, once the session has ended."""
-        with contextlib.suppress(OSError):
-            while os.read(self._fd, 65536):
-                pass
-        pid, self.pid = self.pid, 0
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+        self.until(lambda: self.foreground != before, "the job has the terminal")
 
     def hang_up(self) -> int:
         """Take the terminal away; the exit status."""
-        os.close(self._fd)
-        self._fd = -1
-        return self.end()
-
-    def close(self) -> None:
-        if self._fd >= 0:
-            os.close(self._fd)
-        if self.pid:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, signal.SIGKILL)
-            os.waitpid(self.pid, 0)
+        os.close(self.fd)
+        self.fd = os.open(os.devnull, os.O_RDONLY)
+        return self.process.wait(PATIENCE)
 
 
-Sessions = Callable[..., Screen]
+Sessions = Callable[..., Session]
 
 
 @pytest.fixture
 def session(wrapper: Path) -> Iterator[Sessions]:
-    opened: list[Screen] = []
+    opened: list[Session] = []
 
-    def session(*argv: str, program: Path = wrapper) -> Screen:
-        screen = Screen(*argv, W=str(program), PY=sys.executable, LOOKS=LOOKS, PATIENT=PATIENT, PS1="$ ", HISTFILE="")
+    def session(*argv: str, program: Path = wrapper) -> Session:
+        screen = Session(*argv, W=str(program), PY=sys.executable, LOOKS=LOOKS, PATIENT=PATIENT, PS1="$ ", HISTFILE="")
         opened.append(screen)
         return screen
 
@@ -139,19 +99,19 @@ def session(wrapper: Path) -> Iterator[Sessions]:
 
 
 @pytest.fixture
-def shell(session: Sessions) -> Screen:
+def shell(session: Sessions) -> Session:
     """An interactive bash. Its prompt shows the last code."""
     return prompt(session("bash", "--norc", "--noprofile", "--noediting", "-i"))
 
 
-def prompt(screen: Screen) -> Screen:
+def prompt(screen: Session) -> Session:
     screen.shows(r"[$#] ")
     screen.enter("stty -echo; PS1='<$?>$ '")
     screen.shows(r"<\d+>\$ ")
     return screen
 
 
-def test_the_command_has_the_terminal(shell: Screen) -> None:
+def test_the_command_has_the_terminal(shell: Session) -> None:
     shell.enter('"$W" "$PY" -Sc "$LOOKS"')
     shell.shows("isatty True True True foreground True")
     shell.shows(r"question\? ")
@@ -161,14 +121,14 @@ def test_the_command_has_the_terminal(shell: Screen) -> None:
 
 
 @pytest.mark.parametrize(("key", "code"), [(CTRL_C, 130), (CTRL_BACKSLASH, 131)])
-def test_keys_that_end_the_command(shell: Screen, key: str, code: int) -> None:
+def test_keys_that_end_the_command(shell: Session, key: str, code: int) -> None:
     shell.enter('"$W" sh -c "echo ready; exec sleep 60"')
     shell.shows("ready")
     shell.type(key)
     shell.shows(rf"<{code}>\$ ")
 
 
-def test_a_command_that_handles_ctrl_c_goes_on(shell: Screen) -> None:
+def test_a_command_that_handles_ctrl_c_goes_on(shell: Session) -> None:
     shell.enter('"$W" sh -c \'trap "echo caught" INT; echo ready; read x; read x; exit 5\'')
     shell.shows("ready")
     shell.type(CTRL_C)
@@ -178,7 +138,7 @@ def test_a_command_that_handles_ctrl_c_goes_on(shell: Screen) -> None:
     shell.shows(r"<5>\$ ")
 
 
-def test_ctrl_c_ends_the_shells_loop(shell: Screen) -> None:
+def test_ctrl_c_ends_the_shells_loop(shell: Session) -> None:
     shell.enter('for i in 1 2 3; do "$W" sh -c "echo turn $i; exec sleep 60"; done')
     shell.shows("turn 1")
     shell.type(CTRL_C)
@@ -186,7 +146,7 @@ def test_ctrl_c_ends_the_shells_loop(shell: Screen) -> None:
     assert "turn 2" not in shell.everything
 
 
-def test_ctrl_z_jobs_and_fg(shell: Screen) -> None:
+def test_ctrl_z_jobs_and_fg(shell: Session) -> None:
     shell.enter('"$W" "$PY" -Sc "$PATIENT" 0')
     shell.shows("ready")
     for _ in range(3):
@@ -217,7 +177,7 @@ def test_another_shell(session: Sessions) -> None:
     shell.shows(r"<6>\$ ")
 
 
-def test_ctrl_z_and_bg(shell: Screen) -> None:
+def test_ctrl_z_and_bg(shell: Session) -> None:
     # (Not a shell: dash has a moment, when it starts another program, in which it cannot be stopped.)
     shell.enter(
         '"$W" "$PY" -uSc "import time; print(\'ready\'); time.sleep(0.5); print(\'working\'); raise SystemExit(6)"'
@@ -233,7 +193,7 @@ def test_ctrl_z_and_bg(shell: Screen) -> None:
     shell.shows("still here")
 
 
-def test_stopped_by_itself(shell: Screen) -> None:
+def test_stopped_by_itself(shell: Session) -> None:
     shell.enter("\"$W\" sh -c 'kill -TSTP $$; echo on again; exit 6'")
     shell.shows("Stopped")
     shell.shows(r"<148>\$ ")
@@ -242,7 +202,7 @@ def test_stopped_by_itself(shell: Screen) -> None:
     shell.shows(r"<6>\$ ")
 
 
-def test_in_the_background_the_terminal_is_left_alone(shell: Screen) -> None:
+def test_in_the_background_the_terminal_is_left_alone(shell: Session) -> None:
     shell.enter("\"$W\" sh -c 'echo ready; sleep 0.3; exit 6' & wait $!; echo code $?")
     shell.shows("ready")
     assert shell.foreground == shell.pid
@@ -250,7 +210,7 @@ def test_in_the_background_the_terminal_is_left_alone(shell: Screen) -> None:
     assert shell.foreground == shell.pid
 
 
-def test_in_the_background_a_read_stops_the_job_until_fg(shell: Screen) -> None:
+def test_in_the_background_a_read_stops_the_job_until_fg(shell: Session) -> None:
     shell.enter("\"$W\" sh -c 'read x < /dev/tty; echo got $x; exit 6' &")
     shell.enter("while ! jobs -l | grep -q Stopped; do sleep 0.05; done; jobs -l; echo stopped it is")
     shell.shows(r"Stopped \(tty input\)")
@@ -261,7 +221,7 @@ def test_in_the_background_a_read_stops_the_job_until_fg(shell: Screen) -> None:
     shell.shows(r"<6>\$ ")
 
 
-def test_a_running_job_in_the_background_brought_to_the_foreground(shell: Screen) -> None:
+def test_a_running_job_in_the_background_brought_to_the_foreground(shell: Session) -> None:
     shell.enter("\"$W\" sh -c 'echo ready; exec sleep 60' &")
     shell.shows("ready")
     shell.enter_job("fg")
@@ -272,7 +232,7 @@ def test_a_running_job_in_the_background_brought_to_the_foreground(shell: Screen
     shell.shows(r"<130>\$ ")
 
 
-def test_a_command_that_was_killed_leaves_the_modes_as_they_were(shell: Screen) -> None:
+def test_a_command_that_was_killed_leaves_the_modes_as_they_were(shell: Session) -> None:
     before = shell.modes
     shell.enter("\"$W\" sh -c 'stty raw -echo; echo ready; kill -9 $$'")
     shell.shows("ready")
@@ -280,14 +240,14 @@ def test_a_command_that_was_killed_leaves_the_modes_as_they_were(shell: Screen) 
     assert shell.modes == before
 
 
-def test_a_command_that_sets_modes_has_them_set(shell: Screen) -> None:
+def test_a_command_that_sets_modes_has_them_set(shell: Session) -> None:
     assert not shell.modes[3] & termios.NOFLSH
     shell.enter('"$W" stty noflsh')
     shell.shows(r"<0>\$ ")
     assert shell.modes[3] & termios.NOFLSH
 
 
-def test_an_interactive_shell_as_the_command(shell: Screen) -> None:
+def test_an_interactive_shell_as_the_command(shell: Session) -> None:
     """It makes itself a group, and hands the terminal on to groups of its own."""
     shell.enter("PS1='inner<$?>$ ' \"$W\" bash --norc --noprofile --noediting -i")
     shell.shows(r"inner<0>\$ ")
@@ -306,7 +266,7 @@ def test_an_interactive_shell_as_the_command(shell: Screen) -> None:
     shell.shows("back")
 
 
-def test_killed_an_interactive_shell_gives_the_terminal_back(shell: Screen) -> None:
+def test_killed_an_interactive_shell_gives_the_terminal_back(shell: Session) -> None:
     shell.enter("PS1='inner<$?>$ ' \"$W\" bash --norc --noprofile --noediting -i")
     shell.shows(r"inner<0>\$ ")
     shell.enter("kill -9 $$")
@@ -315,7 +275,7 @@ def test_killed_an_interactive_shell_gives_the_terminal_back(shell: Screen) -> N
     shell.shows("back")
 
 
-def test_the_wrapper_killed_ends_the_job(shell: Screen, wrapper: Path) -> None:
+def test_the_wrapper_killed_ends_the_job(shell: Session, wrapper: Path) -> None:
     shell.enter('"$W" sh -c "echo ready; exec sleep 60"')
     shell.shows("ready")
     shell.type(CTRL_Z)
@@ -327,7 +287,7 @@ def test_the_wrapper_killed_ends_the_job(shell: Screen, wrapper: Path) -> None:
 # with others in the same job
 
 
-def test_a_script_gets_ctrl_c_too(shell: Screen, tmp_path: Path) -> None:
+def test_a_script_gets_ctrl_c_too(shell: Session, tmp_path: Path) -> None:
     script = tmp_path / "script"
     script.write_text('for i in 1 2 3; do "$W" sh -c "echo turn $i; exec sleep 60"; done; echo not reached')
     for interpreter in ("bash", "sh"):
@@ -339,7 +299,7 @@ def test_a_script_gets_ctrl_c_too(shell: Screen, tmp_path: Path) -> None:
     assert "not reached" not in shell.everything
 
 
-def test_a_script_is_stopped_and_continued(shell: Screen, tmp_path: Path) -> None:
+def test_a_script_is_stopped_and_continued(shell: Session, tmp_path: Path) -> None:
     script = tmp_path / "script"
     script.write_text('"$W" "$PY" -Sc "$PATIENT" 2; echo code $?')
     shell.enter(f"sh {script}")
@@ -356,7 +316,7 @@ def test_a_script_is_stopped_and_continued(shell: Screen, tmp_path: Path) -> Non
     shell.shows(r"<0>\$ ")
 
 
-def test_a_script_whose_command_has_the_terminal_gets_the_keys_too(shell: Screen, tmp_path: Path) -> None:
+def test_a_script_whose_command_has_the_terminal_gets_the_keys_too(shell: Session, tmp_path: Path) -> None:
     script = tmp_path / "script"
     script.write_text('"$W" sh -c \'read x; exec "$PY" -Sc "$PATIENT" 2\'; echo code $?; sleep 60')
     shell.enter(f"sh {script}")
@@ -371,7 +331,7 @@ def test_a_script_whose_command_has_the_terminal_gets_the_keys_too(shell: Screen
     shell.shows(r"<130>\$ ")
 
 
-def test_a_pager_behind_us_has_its_keys(shell: Screen, tmp_path: Path) -> None:
+def test_a_pager_behind_us_has_its_keys(shell: Session, tmp_path: Path) -> None:
     pager = tmp_path / "pager"
     pager.write_text(
         "cat; stty -icanon < /dev/tty; echo more; read key < /dev/tty; stty icanon < /dev/tty; echo key $key"
@@ -384,7 +344,7 @@ def test_a_pager_behind_us_has_its_keys(shell: Screen, tmp_path: Path) -> None:
     shell.shows("codes 6 0")
 
 
-def test_ctrl_c_ends_a_pipeline(shell: Screen) -> None:
+def test_ctrl_c_ends_a_pipeline(shell: Session) -> None:
     shell.enter("sh -c 'sleep 60' | \"$W\" sh -c 'echo ready >&2; exec sleep 60' | cat")
     shell.shows("ready")
     shell.type(CTRL_C)
@@ -403,14 +363,14 @@ def test_as_the_session_itself(session: Sessions, wrapper: Path) -> None:
     time.sleep(0.1)
     screen.enter("yes")
     screen.shows("answer yes")
-    assert screen.end() == 0
+    assert screen.code() == 0
 
 
 def test_as_the_session_itself_ctrl_c(session: Sessions, wrapper: Path) -> None:
     screen = session(str(wrapper), "sh", "-c", "echo ready; exec sleep 60")
     screen.shows("ready")
     screen.type(CTRL_C)
-    assert screen.end() == 130
+    assert screen.code() == 130
 
 
 def test_a_hang_up_reaches_the_command(session: Sessions, wrapper: Path) -> None:
@@ -433,10 +393,10 @@ module._spawn = late
 """
     )
     screen = session(str(early), "sleep", "60", program=early)
-    assert screen.end() == 130
+    assert screen.code() == 130
 
 
-def test_lines_of_ours_do_not_stop_us(shell: Screen, program: Program) -> None:
+def test_lines_of_ours_do_not_stop_us(shell: Session, program: Program) -> None:
     """Under tostop, whoever writes in the background is stopped: we are in the background while the command has the terminal."""
     noisy = program(after="print('ours', file=sys.stderr)")
     shell.enter(f"stty tostop; {noisy} true & wait $!; echo code $?")
