@@ -48,6 +48,10 @@ def current() -> CurrentSettings:
     They are read again when a variable or the working directory has changed, when a settings file in use has, and when one
     has appeared in the working directory; after a second whatever has changed (a file elsewhere, the key in a key file).
     """
+    return without_frames(_current)
+
+
+def _current() -> CurrentSettings:
     latest = _latest
     if (
         latest is not None
@@ -60,7 +64,7 @@ def current() -> CurrentSettings:
                 break
         else:
             return latest.settings
-    return without_frames(_read_again)
+    return _read_again()
 
 
 def _environment() -> tuple[object, ...]:

@@ -62,6 +62,15 @@ def test_no_renderer_shows_a_secret(places, monkeypatch, case, ask):
     assert error.__context__ is None
 
 
+def test_what_was_read_before_shows_no_secret_either(places, monkeypatch):
+    monkeypatch.setenv("APIMALL_API_KEY", HUSH)
+    assert settings.current().api_key.get_secret_value() == HUSH
+    monkeypatch.setenv("CREDITGUARD_TIMEOUT", "soon")
+    with pytest.raises(ConfigurationError) as caught:
+        settings.current()
+    assert showing(caught.value, HUSH) == []
+
+
 @pytest.mark.parametrize("with_model", [True, False])
 def test_what_is_in_force_and_its_explanation_show_no_secret(places, monkeypatch, with_model):
     monkeypatch.setenv("APIMALL_API_KEY", HUSH)
