@@ -57,12 +57,8 @@ def takes_options(init: F) -> F:
 class CreditOperator(BaseSensorOperator):
     """A sensor, since that is what Airflow's schedulers let wait: on 2.x another task's reschedule date is not heeded.
 
-    budget      the credits that are needed (templated), or a callable that works them out
-    conn_id     the connection that holds the key; None for the environment's (templated). apimall_conn_id is another name for it
-    name        the job's name in events
-    deferrable  wait in the triggerer, in one place for all tasks, instead of being rescheduled; Airflow's
-                `[operators] default_deferrable` if left out
-    All other options are those of `creditguard.guard` (keep and account templated).
+    Its arguments are described where users meet them, in the gate, the sensor and the guarded task. `apimall_conn_id` is another
+    name for `conn_id`.
     """
 
     template_fields: Sequence[str] = (*_TEMPLATED, "conn_id")
