@@ -70,8 +70,7 @@ class guard(core_guard):  # noqa: N801 - as the one of creditguard
         hook = self._hook()
         if hook:
             with _never_retried():
-                hook.get_conn()
-            self._use(hook)
+                self._use(hook)
 
     async def aconnect(self) -> None:
         """As `connect`, without blocking the event loop."""

@@ -6,12 +6,13 @@ from __future__ import annotations
 
 import inspect
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from inspect import Parameter
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from creditguard.airflow.preflight import summary
+from creditguard.airflow.errors import final
+from creditguard.airflow.preflight import passes_by_itself, summary
 from creditguard.airflow.sdk import (
     AirflowException,
     AirflowFailException,
@@ -35,6 +36,8 @@ F = TypeVar("F", bound=Callable[..., None])
 OPTIONS = [name for name in GuardOptions.__annotations__ if name != "on_short"]
 """The guard's options, except for the one that means more in Airflow."""
 _TEMPLATED = ("budget", "keep", "account")
+_LEVELS: dict[str, Level] = {"skip": "info", "short_circuit": "info", "retry": "warning"}
+"""How loud a refusal is, by what was asked for: an error if left out."""
 _AT_HOME = ("source", "ledger", "sink")
 """Options that cannot be sent to the triggerer: objects, and URLs that may hold a password."""
 _GRACE = 300.0
@@ -54,16 +57,14 @@ def takes_options(init: F) -> F:
 class CreditOperator(BaseSensorOperator):
     """A sensor, since that is what Airflow's schedulers let wait: on 2.x another task's reschedule date is not heeded.
 
-    budget      the credits that are needed (templated), or a callable that works them out
-    conn_id     the connection that holds the key; None for the environment's (templated). apimall_conn_id is another name for it
-    name        the job's name in events
-    deferrable  wait in the triggerer, in one place for all tasks, instead of being rescheduled; Airflow's
-                `[operators] default_deferrable` if left out
-    All other options are those of `creditguard.guard` (keep and account templated).
+    Its arguments are described where users meet them, in the gate, the sensor and the guarded task. `apimall_conn_id` is another
+    name for `conn_id`.
     """
 
     template_fields: Sequence[str] = (*_TEMPLATED, "conn_id")
     ui_color = "#e9f5dc"
+    on_short: str = "reschedule"
+    """What a refusal becomes."""
     _asks_only = True
 
     @takes_options
@@ -101,26 +102,39 @@ class CreditOperator(BaseSensorOperator):
         self._waiting_sink: Any = None
 
     def _guard(self, kind: type[G], **more: Any) -> G:
-        budget = self.budget if self._budget_of_call is None else self._budget_of_call
-        templated = {"budget": budget, "keep": self.keep, "account": self.account}
-        return kind(self.job, conn_id=self.conn_id, **{**self.options, **templated, **more})
+        own = {
+            "budget": self.budget if self._budget_of_call is None else self._budget_of_call,
+            "keep": self.keep,
+            "account": self.account,
+            "on_short": "warn" if self.on_short == "warn" else "abort",
+            "sink": self.options.get("sink") or self._task_sink(),
+        }
+        return kind(self.job, conn_id=self.conn_id, **{**self.options, **own, **more})
 
-    def _sink(self, levels: Mapping[str, Level] | None = None, *, waiting: bool = False) -> Any:
-        """Where the events go: to the caller's own sink, else to the task's log, at these levels."""
+    def _task_sink(self) -> Any:
+        """The task's log, where a refusal is as loud as what was asked for makes it."""
         from creditguard.airflow.sinks import TaskSink, WaitingSink
 
-        if waiting and self._waiting_sink is None:
+        if self.on_short != "reschedule":
+            return TaskSink(_LEVELS.get(self.on_short, "error"))
+        if self._waiting_sink is None:  # one for all questions: it says nothing twice
             self._waiting_sink = WaitingSink(asks_only=self._asks_only)
-        return self.options.get("sink") or (self._waiting_sink if waiting else TaskSink(levels))
+        return self._waiting_sink
 
-    def _ask(self, **options: Any) -> Admission:
+    def _ask(self, on_unreadable: str = "abort") -> Admission:
         """Ask once, and note the answer and the question."""
         from creditguard.airflow._guard import guard
 
-        admission = self._guard(guard, **options).ask()
+        admission = self._guard(guard, on_unreadable=on_unreadable).ask()
         self._answer = summary(admission)
         self._ask_again_for(admission.plan)
         return admission
+
+    def _poked(self, admission: Admission) -> PokeReturnValue:
+        """Whether the wait is over. Raises a refusal that waiting cannot mend."""
+        if admission.refusal and not passes_by_itself(admission.refusal):
+            raise final(admission.refusal)
+        return PokeReturnValue(is_done=admission.refusal is None, xcom_value=self._answer)
 
     # Waiting: `poke` asks, and what comes back is Airflow's affair, or the triggerer's.
 

@@ -17,20 +17,17 @@ from creditguard.airflow.sdk import (
     task_decorator_factory,
 )
 from creditguard.errors import CreditGuardError, InsufficientCredits
-from creditguard.rules.events import FINISHED, REFUSED
+from creditguard.rules.events import FINISHED
 from creditguard.rules.sentences import sentence
 
 if TYPE_CHECKING:
     from creditguard.airflow._guard import TaskGuard
     from creditguard.airflow.sdk import TaskDecorator
-    from creditguard.rules.events import Level
 
 TaskOnShort = Literal["fail", "skip", "retry", "reschedule", "warn"]
 
 XCOM_KEY = "credit_report"
 
-_LEVELS: dict[str, Level] = {"skip": "info", "retry": "warning"}
-"""How loud a refusal is, by what was asked for: an error if left out."""
 _OF_ASSETS = ("run_id", "job", "unit", "budget", "credits_consumed", "basis")
 """What of the report goes with an event of an asset."""
 
@@ -100,9 +97,7 @@ class CreditGuardOperator(DecoratedOperator, PythonOperator, CreditOperator):
         """Run the function, guarded. Not done: refused for now, and to be tried again."""
         from creditguard.airflow._guard import TaskGuard
 
-        waits = self.on_short == "reschedule"
-        sink = self._sink({REFUSED: _LEVELS.get(self.on_short, "error")}, waiting=waits)
-        guard = self._guard(TaskGuard, on_short="warn" if self.on_short == "warn" else "abort", sink=sink)
+        guard = self._guard(TaskGuard)
         guard.connect()
         self.python_callable = guard(self._function)
         try:
@@ -113,7 +108,7 @@ class CreditGuardOperator(DecoratedOperator, PythonOperator, CreditOperator):
             refusal = error
         finally:
             self._leave_report(guard, context)
-        if waits and passes_by_itself(refusal):
+        if self.on_short == "reschedule" and passes_by_itself(refusal):
             assert guard.run is not None  # noqa: S101 - it was refused
             self._answer = {"reason": str(refusal)}
             self._ask_again_for(guard.run.report)

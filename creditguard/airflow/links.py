@@ -16,16 +16,11 @@ class CreditReportLink(BaseOperatorLink):
     def get_link(self, operator: Any, *, ti_key: Any) -> str:  # noqa: ARG002 - Airflow's signature
         from airflow import __version__
 
-        where = {
-            "dag_id": ti_key.dag_id,
-            "run_id": ti_key.run_id,
-            "task_id": ti_key.task_id,
-            "map_index": ti_key.map_index,
-        }
-        if not __version__.startswith("2."):
-            return (
-                f"{(conf.get('api', 'base_url', fallback='') or '').rstrip('/')}/creditguard/report?{urlencode(where)}"
-            )
-        base = conf.get("webserver", "base_url", fallback="").rstrip("/")
-        place = {"dag_run_id": ti_key.run_id, "task_id": ti_key.task_id, "map_index": ti_key.map_index, "tab": "xcom"}
-        return f"{base}/dags/{quote(ti_key.dag_id, safe='')}/grid?{urlencode(place)}"
+        query = {"task_id": ti_key.task_id, "map_index": ti_key.map_index}
+        if __version__.startswith("2."):
+            base, path = conf.get("webserver", "base_url", fallback=""), f"dags/{quote(ti_key.dag_id, safe='')}/grid"
+            query |= {"dag_run_id": ti_key.run_id, "tab": "xcom"}
+        else:
+            base, path = conf.get("api", "base_url", fallback=""), "creditguard/report"
+            query |= {"dag_id": ti_key.dag_id, "run_id": ti_key.run_id}
+        return f"{(base or '').rstrip('/')}/{path}?{urlencode(query)}"

@@ -45,7 +45,6 @@ def mask_environment() -> None:
     first run is masked."""
     from creditguard import settings
 
-    with contextlib.suppress(
-        Exception
-    ):  # unusable settings are told when a run starts; a log set-up without masks is Airflow's
+    # Settings that cannot be used are reported when a run starts; a log set-up without masks is Airflow's affair.
+    with contextlib.suppress(Exception):
         mask_settings(settings.current())

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from inspect import signature
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 from creditguard.airflow.base import CreditOperator
 from creditguard.airflow.errors import final
-from creditguard.airflow.preflight import passes_by_itself
 from creditguard.airflow.sdk import (
     XCOM_RETURN_KEY,
     AirflowSensorTimeout,
@@ -16,16 +15,9 @@ from creditguard.airflow.sdk import (
     SkipMixin,
 )
 from creditguard.errors import CreditGuardError, InsufficientCredits
-from creditguard.rules.events import REFUSED
-
-if TYPE_CHECKING:
-    from creditguard.rules.events import Level
-    from creditguard.rules.values import Admission
+from creditguard.rules.values import Admission
 
 GateOnShort = Literal["fail", "skip", "short_circuit", "retry", "reschedule", "warn"]
-
-_LEVELS: dict[str, Level] = {"skip": "info", "short_circuit": "info", "retry": "warning"}
-"""How loud a refusal is, by what was asked for: an error if left out."""
 
 
 class CreditGateOperator(CreditOperator, SkipMixin):
@@ -57,11 +49,9 @@ class CreditGateOperator(CreditOperator, SkipMixin):
         self.on_short = on_short
 
     def execute(self, context: Any) -> Any:
-        if self.on_short != "reschedule":
-            return self._once(context)
         try:
-            return self._wait(context)
-        except (AirflowSensorTimeout, AirflowSkipException):
+            return self._wait(context) if self.on_short == "reschedule" else self._once(context)
+        except (AirflowSensorTimeout, AirflowSkipException, CreditGuardError):
             self._leave_answer(context)
             raise
 
@@ -73,35 +63,24 @@ class CreditGateOperator(CreditOperator, SkipMixin):
             self._leave_answer(context)
             raise
 
-    def poke(self, context: Any) -> PokeReturnValue:
+    def poke(self, context: Any) -> PokeReturnValue:  # noqa: ARG002 - Airflow's signature
         """For on_short="reschedule": whether the wait is over."""
-        admission = self._ask_by_policy()
-        if admission.refusal and not passes_by_itself(admission.refusal):
-            self._leave_answer(context)
-            raise final(admission.refusal)
-        return PokeReturnValue(is_done=admission.refusal is None, xcom_value=self._answer)
-
-    def _once(self, context: Any) -> dict[str, Any] | None:
-        admission = self._ask_by_policy()
-        if admission.refusal is None:
-            return self._answer
-        self._leave_answer(context)
-        return self._short(admission.refusal, context)
+        return self._poked(self._ask_by_policy())
 
     def _ask_by_policy(self) -> Admission:
-        """Ask once, with what `on_short` makes of a refusal: a warning, an error, a wait."""
-        sink = self._sink({REFUSED: _LEVELS.get(self.on_short, "error")}, waiting=self.on_short == "reschedule")
-        unreadable = self.options.get("on_unreadable") or "abort"
-        on_short = "warn" if self.on_short == "warn" else "abort"
-        return self._ask(on_short=on_short, on_unreadable=unreadable, sink=sink)
+        return self._ask(self.options.get("on_unreadable") or "abort")
 
-    def _short(self, refusal: CreditGuardError, context: Any) -> dict[str, Any] | None:
+    def _once(self, context: Any) -> dict[str, Any] | None:
+        refusal = self._ask_by_policy().refusal
+        if refusal is None:
+            return self._answer
         if not isinstance(refusal, InsufficientCredits) or self.on_short == "fail":
             raise final(refusal)
         if self.on_short == "skip":
             raise AirflowSkipException(str(refusal))
         if self.on_short == "retry":
             raise refusal
+        self._leave_answer(context)
         self.log.info("All tasks behind the gate are skipped.")
         self._skip_all_downstream(context)
         return self._answer

@@ -5,8 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from creditguard.airflow.base import CreditOperator
-from creditguard.airflow.errors import final
-from creditguard.airflow.preflight import passes_by_itself
 from creditguard.airflow.sdk import PokeReturnValue
 
 
@@ -33,7 +31,4 @@ class CreditBalanceSensor(CreditOperator):
 
     def poke(self, context: Any) -> PokeReturnValue:  # noqa: ARG002 - Airflow's signature
         """Ask once."""
-        admission = self._ask(on_short="abort", on_unreadable="abort", sink=self._sink(waiting=True))
-        if admission.refusal and not passes_by_itself(admission.refusal):
-            raise final(admission.refusal)
-        return PokeReturnValue(is_done=admission.refusal is None, xcom_value=self._answer)
+        return self._poked(self._ask())

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
 
 from creditguard.rules.events import ADMITTED, REFUSED, Event, Level, as_waiting
 from creditguard.rules.sentences import sentence
@@ -13,18 +12,19 @@ from creditguard.sinks.host import HostSink, log_record
 class TaskSink(HostSink):
     """Events as lines of the task's log: the sentence, and then the fields.
 
-    The event's name is the field `event_name`, and the run's own id `guard_run_id`: `run_id` is Airflow's word. `levels` holds
-    the level for an event that a person chose: a skip that was asked for is no error.
+    The event's name is the field `event_name`, and the run's own id `guard_run_id`: `run_id` is Airflow's word. `refusals` is the
+    level of `creditguard.refused`: a skip that was asked for is no error.
     """
 
-    def __init__(self, levels: Mapping[str, Level] | None = None) -> None:
+    def __init__(self, refusals: Level = "error") -> None:
         super().__init__()
-        self._levels = levels or {}
+        self._refusals = refusals
 
     def emit(self, event: Event) -> None:
         fields = {"event_name": event.name, **event.fields}
         fields["guard_run_id"] = fields.pop("run_id", None)
-        line = Event(sentence(event.name, event.fields), self._levels.get(event.name, event.level), fields)
+        level = self._refusals if event.name == REFUSED else event.level
+        line = Event(sentence(event.name, event.fields), level, fields)
         structlog = sys.modules.get("structlog")
         if structlog is not None and structlog.is_configured():
             getattr(structlog.get_logger("creditguard"), line.level)(line.name, **line.fields)

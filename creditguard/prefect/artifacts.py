@@ -134,7 +134,6 @@ def _start(context: Context, job: str, work: Callable[[], object], ticket: Ticke
         except Exception:
             _log.warning("no artifact of %s", job, exc_info=True)
         finally:
-            ticket.deliver(None)
             ticket.finish()
 
     try:

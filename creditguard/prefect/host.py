@@ -11,12 +11,13 @@ import _thread
 import os
 import sys
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextvars import copy_context
 from functools import partial
 from typing import Any
 
 from creditguard.engine.engine import engine
+from creditguard.engine.waiting import Ticket
 from creditguard.guarding.hosts import Host
 from creditguard.guarding.run import Run
 from creditguard.prefect import kills
@@ -64,7 +65,7 @@ class PrefectHost(Host):
 
     def opening(self, run: Run) -> None:
         """Have the run settled should Prefect end the flow, and its spending shown while it is watched."""
-        kills.watch(run, self.report, self._task_runner)
+        kills.watch(run, self.ended, self._task_runner)
         plan = run._life.plan
         if plan.watch:
             self._bar = Bar(plan.job, plan.budget, plan.unit)
@@ -75,26 +76,25 @@ class PrefectHost(Host):
         if run is None or run._life.over or (run._life.entering.delivered and not run._life.is_admitted):
             return None
         if run._life.is_admitted and self._bar:
-            self._context.copy().run(in_a_thread, run.job, partial(self._bar.show, run.spending))
+            self._in_a_thread(run, partial(self._bar.show, run.spending))
         return run._life.interval
 
     def ended(self, run: Run) -> None:
-        """Leave the report as an artifact, once."""
+        """Leave the report as an artifact, once. From any thread."""
         try:
-            wait(in_a_thread(run.job, partial(self._publish, run)))
+            wait(self._in_a_thread(run, partial(self._publish, run)))
         finally:
             kills.forget(run)
 
     async def aended(self, run: Run) -> None:
         """As `ended`, without blocking the event loop."""
         try:
-            await await_(in_a_thread(run.job, partial(self._publish, run)))
+            await await_(self._in_a_thread(run, partial(self._publish, run)))
         finally:
             kills.forget(run)
 
-    def report(self, run: Run) -> None:
-        """As `ended`, from any thread."""
-        wait(self._context.copy().run(in_a_thread, run.job, partial(self._publish, run)))
+    def _in_a_thread(self, run: Run, work: Callable[[], object]) -> Ticket[None]:
+        return self._context.copy().run(in_a_thread, run.job, work)
 
     def _publish(self, run: Run) -> None:
         with self._publishing:  # who comes second waits for the first

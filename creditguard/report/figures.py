@@ -95,7 +95,7 @@ class AccountLine:
 
     def _highest_before(self, at: int) -> float:
         since, highest = self.readings[at].at - _SETTLING, self.readings[at - 1].balance
-        for earlier in reversed(self.readings[:at] if at < 64 else self.readings[at - 64 : at]):
+        for earlier in reversed(self.readings[max(at - 64, 0) : at]):
             if earlier.at < since:
                 break
             highest = max(highest, earlier.balance)

@@ -227,21 +227,22 @@ def _budgets(history: History, drawn: dict[str, dict[str, Any]]) -> str:
         return ""
     started = history.started
     sures = {run.sure for run in started}
-    entries = [("dot", "accent", "what a run consumed")]
-    entries += [("dot", "bad", "over its budget")] if any(run.over for run in started) else []
-    entries += [("hollow down", "accent", "at most that")] if "at most" in sures else []
-    entries += [("hollow up", "accent", "at least that")] if "at least" in sures else []
-    entries += [("plus", "accent", "not known")] if "unknown" in sures else []
-    entries += [("dash", "muted", "its budget")]
-    entries += (
-        [("line", "good", "suggested budget")] if any(each.budget is not None for each in suggested.values()) else []
-    )
+    entries = {
+        ("dot", "accent", "what a run consumed"): True,
+        ("dot", "bad", "over its budget"): any(run.over for run in started),
+        ("hollow down", "accent", "at most that"): "at most" in sures,
+        ("hollow up", "accent", "at least that"): "at least" in sures,
+        ("plus", "accent", "not known"): "unknown" in sures,
+        ("dash", "muted", "its budget"): True,
+        ("line", "good", "suggested budget"): any(each.budget is not None for each in suggested.values()),
+    }
     notes = [f"In {history.unit}."]
     if len(jobs) > PANELS:
         notes.append(f"Of {len(jobs)} jobs the {PANELS} that consumed most; --job NAME shows another.")
     if any(charts.are_sampled(runs) for runs in shown.values()):
         notes.append("Where a job had more runs than can be told apart, some stand for all, those over budget first.")
-    content = f'{_legend(entries)}<div class="panels">{"".join(panels)}</div>'
+    legend = _legend(entry for entry, is_shown in entries.items() if is_shown)
+    content = f'{legend}<div class="panels">{"".join(panels)}</div>'
     return _section("Budget against consumption", " ".join(notes), content, classes="long")
 
 

@@ -177,14 +177,14 @@ def env_gateway(gateways, gateway, monkeypatch: pytest.MonkeyPatch):
 def events(monkeypatch: pytest.MonkeyPatch) -> list[dict]:
     """What was logged in this process, oldest first; but for `lagging`, since the jobs here record what nobody debits."""
     from creditguard.airflow.sinks import TaskSink
-    from creditguard.rules.events import LAGGING
+    from creditguard.rules.events import LAGGING, REFUSED
     from creditguard.sinks.host import HostSink
 
     seen: list[dict] = []
 
     def noting(emit):
         def emit_and_note(self, event) -> None:
-            level = getattr(self, "_levels", {}).get(event.name, event.level)
+            level = getattr(self, "_refusals", event.level) if event.name == REFUSED else event.level
             if event.name != LAGGING:
                 seen.append({"event": event.name.removeprefix("creditguard."), "level": level, **event.fields})
             emit(self, event)
