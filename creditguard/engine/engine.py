@@ -168,7 +168,7 @@ class Engine:
                     leave()  # and has gone on by now
                     break
                 with suppress(Exception):  # a ledger of somebody else's
-                    leases.close()
+                    leases.ledger.close()
         done.wake()
 
 

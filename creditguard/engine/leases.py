@@ -109,10 +109,6 @@ class Leases:
             self._attend(self._retry)
         return answer
 
-    def close(self) -> None:
-        """Close the ledger's connection, at its desk. Holds stay."""
-        self.ledger.close()
-
     def _perform(self, effect: LedgerEffect) -> object:
         self.opened = True
         match effect:

@@ -137,7 +137,7 @@ class JobScope:
     """A stretch of an asynchronous job that can be stopped. `stop` may be called from any thread, at any time; `dropped` is
     called when it came too late."""
 
-    def __init__(self, dropped: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, dropped: Callable[[], None]) -> None:
         self._dropped = dropped
         self._backend: Backend | None = None
         self._error: BudgetExceeded | None = None
