@@ -84,14 +84,14 @@ class Engine:
         ticket: Ticket[T] = Ticket()
         self.service.put(partial(_answer, work, ticket))
         ticket.wait(_LONGEST_IMPORT)
-        return (
-            ticket.outcome() if ticket.delivered else work()
-        )  # all service threads hang: the policy decides about that
+        if ticket.delivered:
+            return ticket.outcome()
+        return work()  # all service threads hang: the policy decides about that
 
     def cannot_be_waited_for(self) -> bool:
         """Whether this is a finalizer that runs in one of the engine's own threads, which must not wait for another, or when
         the interpreter is at its very end, where they do not run any more."""
-        return sys.is_finalizing() or any(threads.works_here() for threads in (self.service, self.timer))
+        return sys.is_finalizing() or self.service.works_here() or self.timer.works_here()
 
     # One of each for a process. Made without a lock: if two make one at once, the first to be put there serves both.
 
@@ -168,7 +168,7 @@ class Engine:
                     leave()  # and has gone on by now
                     break
                 with suppress(Exception):  # a ledger of somebody else's
-                    leases.close()
+                    leases.ledger.close()
         done.wake()
 
 

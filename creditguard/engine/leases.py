@@ -109,10 +109,6 @@ class Leases:
             self._attend(self._retry)
         return answer
 
-    def close(self) -> None:
-        """Close the ledger's connection, at its desk. Holds stay."""
-        self.ledger.close()
-
     def _perform(self, effect: LedgerEffect) -> object:
         self.opened = True
         match effect:
@@ -257,9 +253,8 @@ class Leases:
                 self._give(run_id)
             except Exception as error:
                 failure = error
-                self._owed[run_id] = self._owed.pop(
-                    run_id
-                )  # the others first next time, for it may be this one's fault
+                # The others first next time, for it may be this one's fault.
+                self._owed[run_id] = self._owed.pop(run_id)
                 if seconds() - started > self._retry:
                     break  # the desk is not for us alone
         return failure

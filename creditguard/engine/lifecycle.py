@@ -160,7 +160,7 @@ class Lifecycle:
     # In service threads
 
     def _ask(self) -> None:
-        self._performance = Performance(ask(self.plan), self.parts, self._context, self.entering)
+        self._performance = Performance(ask(self.plan), self.parts, self._context, self.entering, lambda _: None)
         self._performance.start()
 
     def _enter(self) -> None:
@@ -266,7 +266,7 @@ class Lifecycle:
 
     def _overdue(self) -> None:
         if self._performance:
-            self._performance.overdue(2 * self.parts.readings.timeout)
+            self._performance.overdue()
 
     def lease_lost(self, error: LeaseLost) -> None:
         """The hold lapsed."""
@@ -281,12 +281,8 @@ class Lifecycle:
         """Seconds between two readings of the watch."""
         return max(self.plan.watch, self.plan.min_interval, _MOMENT)
 
-    def about_to_look(self) -> None:
-        """A reading of the watch begins."""
-        self.meter.about_to_look()
-
     def observe(self, balance: Balance, mark: Mark | None, at: float) -> None:
-        """Take in a reading of the watch."""
+        """Take in a reading of the watch, with the mark that was taken after it (None: there was none)."""
         if self.over:
             return
         self.act(self.meter.observe(balance.amount, mark, at))
@@ -339,7 +335,7 @@ class Lifecycle:
         extended = partial(self._extended, ticket, by)
         performance = Performance(flow, self.parts, self._context, ticket, extended)
         (put or self.engine.service.put)(partial(self._extend, ticket, performance))
-        self.engine.later(2 * self.parts.readings.timeout, performance.late)
+        self.engine.later(2 * self.parts.readings.timeout, performance.overdue)
         return ticket, 2 * self.parts.readings.timeout + _LAST_WORD
 
     def adopt(self, run_id: str) -> None:

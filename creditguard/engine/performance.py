@@ -31,10 +31,6 @@ class Parts(NamedTuple):
     sink: EventSink
 
 
-def _nothing(_: object) -> None:
-    """What is to be done with an outcome where nothing is."""
-
-
 class Performance(Generic[T]):
     """One flow, whose outcome goes to the ticket. `decided` is called just before, in the service thread, with the outcome; with None
     when an exception came out of the flow."""
@@ -45,7 +41,7 @@ class Performance(Generic[T]):
         parts: Parts,
         context: Context,
         ticket: Ticket[T],
-        decided: Callable[[T | None], object] = _nothing,
+        decided: Callable[[T | None], object],
     ) -> None:
         self._flow = flow
         self._parts = parts
@@ -63,13 +59,9 @@ class Performance(Generic[T]):
         """Nobody waits any more: what the flow is at is broken off by CutShort. What it gives back is given back."""
         self._fail(CutShort())
 
-    def overdue(self, after: float) -> None:
-        """The time is up: what hangs is taken for unavailable, and the flow decides by its policy."""
-        self._fail(TimeoutError(f"no answer within {after:g} s"))
-
-    def late(self) -> None:
-        """As `overdue`, after twice the time of a reading."""
-        self.overdue(2 * self._parts.readings.timeout)
+    def overdue(self) -> None:
+        """The time is up, twice that of a reading: what hangs is taken for unavailable, and the flow decides by its policy."""
+        self._fail(TimeoutError(f"no answer within {2 * self._parts.readings.timeout:g} s"))
 
     def _fail(self, failing: Exception) -> None:
         self._failing = failing

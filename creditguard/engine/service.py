@@ -130,7 +130,5 @@ def _make(call: Call) -> None:
     try:
         call()
     except BaseException:
-        with suppress(
-            BaseException
-        ):  # a filter or a handler of the host's that raises must not take the thread with it
+        with suppress(BaseException):  # a filter of the host's log that raises must not take the thread with it
             logging.getLogger("creditguard").exception("a bug in creditguard")

@@ -3,9 +3,10 @@
 A job is stopped once, and told of it in one way: who takes the word out of its list tells it. So there is no lock that a signal
 handler of the job could meet half taken.
 
-An asynchronous job is cancelled from another thread, with an exception of ours in place of the cancellation. As `asyncio.timeout` does it: the job is cancelled the way its own framework cancels, so that its clean-up runs (under
-asyncio a cancellation arrives once, and clean-up may await; trio asks for a shield). What comes out of the job because of us
-becomes a BudgetExceeded. A cancellation from elsewhere, and whatever else the job raises, stays what it is.
+An asynchronous job is cancelled from another thread, with an exception of ours in place of the cancellation. As
+`asyncio.timeout` does it: the job is cancelled the way its own framework cancels, so that its clean-up runs (under asyncio a
+cancellation arrives once, and clean-up may await; trio asks for a shield). What comes out of the job because of us becomes a
+BudgetExceeded. A cancellation from elsewhere, and whatever else the job raises, stays what it is.
 
 An anyio scope would do for both, were it not for clean-up that awaits: under asyncio, too, it cancels every await anew.
 """
@@ -137,7 +138,7 @@ class JobScope:
     """A stretch of an asynchronous job that can be stopped. `stop` may be called from any thread, at any time; `dropped` is
     called when it came too late."""
 
-    def __init__(self, dropped: Callable[[], None] = lambda: None) -> None:
+    def __init__(self, dropped: Callable[[], None]) -> None:
         self._dropped = dropped
         self._backend: Backend | None = None
         self._error: BudgetExceeded | None = None

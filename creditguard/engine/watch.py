@@ -9,33 +9,19 @@ from __future__ import annotations
 import logging
 import time
 from functools import partial
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from creditguard.engine.desk import PARKED
 from creditguard.engine.readings import Readings
 from creditguard.errors import BalanceUnavailable, LedgerError
 from creditguard.process.background import seconds
-from creditguard.rules.values import Balance, Mark
+from creditguard.rules.values import Balance
+
+if TYPE_CHECKING:
+    from creditguard.engine.lifecycle import Lifecycle
 
 _NEXT = 2.0
 """Seconds after the deadline of a look that does not come back until the next one."""
-
-
-class Watched(Protocol):
-    """A run, as the watch sees it."""
-
-    @property
-    def interval(self) -> float:
-        """Seconds between readings."""
-        ...
-
-    def about_to_look(self) -> object:
-        """A reading begins. Called in a service thread."""
-        ...
-
-    def observe(self, balance: Balance, mark: Mark | None, at: float) -> object:
-        """Take in a reading, with the mark that was taken after it. Called in a service thread."""
-        ...
 
 
 class Watch:
@@ -43,15 +29,15 @@ class Watch:
 
     def __init__(self, readings: Readings) -> None:
         self._readings = readings
-        self._runs: dict[int, Watched] = {}
+        self._runs: dict[int, Lifecycle] = {}
         self._due = float("inf")
 
-    def add(self, run: Watched) -> None:
+    def add(self, run: Lifecycle) -> None:
         """Watch the run from now on, until `remove`."""
         self._runs[id(run)] = run
         self._look_in(run.interval)
 
-    def remove(self, run: Watched) -> None:
+    def remove(self, run: Lifecycle) -> None:
         """The run is over."""
         self._runs.pop(id(run), None)
 
@@ -74,7 +60,7 @@ class Watch:
             readings.timeout + _NEXT
         )  # should this look hang; a reading that comes back asks for an earlier one
         for run in list(self._runs.values()):
-            run.about_to_look()
+            run.meter.about_to_look()
         try:
             balance = readings.glance(readings.timeout if ttl is None else ttl / 6)
             mark = readings.leases.mark(readings.account, partial(self._show, balance))

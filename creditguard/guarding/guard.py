@@ -181,9 +181,8 @@ class guard:  # noqa: N801 - read at its place of use: `with guard(...)`, `@guar
 
     def _let_go(self, entry: Entry, kind: type[BaseException] | None) -> None:
         self._open.pop(entry.run, None)
-        if (
-            kind is not GeneratorExit
-        ):  # the collector may be at it, see `wrap`; a run that is over is passed over anyway
+        # The collector may be at it, see `wrap`; a run that is over is passed over anyway.
+        if kind is not GeneratorExit:
             _stack.set(tuple(run for run in _stack.get() if run is not entry.run))
 
     def _drop(self, entry: Entry | None) -> None:

@@ -1,6 +1,6 @@
 """What the parts of creditguard ask of each other: a source to read, a ledger to hold, a sink for events.
 
-The rules (policy, flow) and the drivers know these protocols and no implementation. Anything that fits may be handed to
+The rules and the engine know these protocols and no implementation. Anything that fits may be handed to
 `guard(source=..., ledger=...)`.
 """
 
