@@ -547,6 +547,7 @@ def _struck(at: int, verb: Callable[[], object]) -> bool:
             raise KeyboardInterrupt
         return trace
 
+    sys._getframe().f_trace_opcodes = True  # CPython 3.12 gives them to nobody if no frame asked before
     sys.settrace(trace)
     try:
         verb()
