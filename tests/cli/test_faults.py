@@ -50,7 +50,7 @@ def test_each_fault_ends_in_its_code_inside_the_deadline(gateway, creditguard, f
     gateway.fault(**spec)
     done = creditguard("check", "--budget", 5, env={"CREDITGUARD_TIMEOUT": "1"})
     assert done.code == code if isinstance(code, int) else done.code in code, done.stderr
-    assert done.seconds < 1 + 9  # the deadline, and a cold start on a busy machine
+    assert done.seconds < 1 + 3  # the deadline, and a cold start on a busy machine
     assert done.names == ["unreadable"]
     assert len(done.messages) == 1
     assert "secret" not in done.stderr
@@ -70,7 +70,7 @@ def test_429_says_when_to_come_back(gateway, creditguard):
     done = creditguard("check", "--budget", 5)
     assert "3600" in done.stderr
     assert done.events[0]["retry_after"] == 3600
-    assert done.seconds < 10
+    assert done.seconds < 5
 
 
 def test_an_error_quotes_the_request_id(gateway, creditguard):
@@ -93,7 +93,7 @@ def test_a_name_that_does_not_resolve(gateway, creditguard):
     done = creditguard("balance", env={"CREDITGUARD_BASE_URL": "https://nowhere.invalid", "CREDITGUARD_TIMEOUT": "2"})
     assert done.code == 69
     assert "nowhere.invalid" in done.stderr
-    assert done.seconds < 2 + 9
+    assert done.seconds < 2 + 3
 
 
 def test_tls_with_an_unknown_ca_and_with_a_known_one(creditguard, tmp_path):
