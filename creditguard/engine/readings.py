@@ -10,6 +10,7 @@ runs that start at once make two requests at most.
 from __future__ import annotations
 
 import _thread
+from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -42,6 +43,7 @@ class _Batch:
         """How often it lets those go first who may be about to join it."""
         self.counted = _CROWD
         """How many they were at the last look, if they were a crowd then."""
+        self.is_asked = False
 
     @property
     def marked(self) -> bool:
@@ -122,6 +124,11 @@ class Readings:
         ends, now = list(self.leases.engine.readings_due.values()), seconds()
         return len(ends) >= _MOST_AT_ONCE and sum(end < now for end in ends) < _MOST_LEFT_BEHIND
 
+    def _wait_for_a_place(self, call: Callable[[], object]) -> None:
+        engine = self.leases.engine
+        engine.readings_waiting.append(call)
+        engine.later(self.timeout + _GRACE, call)  # should none come back
+
     def _start(self, batch: _Batch) -> None:
         engine = self.leases.engine
         if seconds() - batch.opened < self._patience:
@@ -135,9 +142,7 @@ class Readings:
                 engine.later(_MOMENT, start)
                 return
         if self._are_too_many():
-            start = partial(self._start, batch)
-            engine.readings_waiting.append(start)
-            engine.later(self.timeout + _GRACE, start)  # should none come back
+            self._wait_for_a_place(partial(self._start, batch))
             return
         with self._gathering:
             if self._next is not batch:
@@ -160,6 +165,13 @@ class Readings:
         balance: Balance | None = None
         failure: Exception | None = None
         if no_mark is None or batch.unmarked:
+            if self._are_too_many():  # others have begun while the mark was taken
+                self._wait_for_a_place(partial(self._read, batch, mark, no_mark))
+                return
+            with self._gathering:
+                if batch.is_asked:
+                    return
+                batch.is_asked = True
             try:
                 balance = self._ask(self.timeout)
             except BalanceUnavailable as error:

@@ -164,6 +164,30 @@ def test_forty_sources_that_hang_leave_the_ledger_and_the_events_to_the_others(s
     assert sqlite_world.wrong() is None
 
 
+def test_forty_sources_that_are_asked_in_one_instant_leave_threads_to_the_others(sqlite_world, gate):
+    """All of their marks wait at the ledger, which answers them at once."""
+    slow = HangingLedger(sqlite_world.ledger, "mark", threading.Event(), broken=False)
+    with sqlite_world.guard(ledger=slow) as open_run:
+        slow.broken = True
+        pools = [HangingPool(gate) for _ in range(40)]
+        callers = [
+            in_thread(timed, lambda pool=pool: enter_and_leave(sqlite_world.guard(source=pool, ledger=slow)))
+            for pool in pools
+        ]
+        (desk,) = {leases.desk for leases in engine()._leases.values() if leases.ledger is slow}
+        assert until(lambda: len(desk._waiting) == 39)
+        slow.broken = False
+        slow.gate.set()
+        assert until(lambda: sum(pool.hanging for pool in pools) >= 20, SLACK)
+    assert until(lambda: not sqlite_world.holds(), BOUND + SLACK)
+    assert open_run.report.outcome == "succeeded"
+    gate.set()
+    for caller in callers:
+        caller()
+    assert until(lambda: not engine().readings_due)
+    assert sqlite_world.wrong() is None
+
+
 def test_a_fork_beside_a_ledger_whose_closing_hangs_takes_nothing_from_the_others(sqlite_world, gate):
     """The fork goes on without it. When it comes back nobody waits for it any more, and no other ledger is stopped for that fork."""
     enter_and_leave(sqlite_world.guard(ledger=HangingLedger(sqlite_world.ledger, "close", gate)))
