@@ -50,8 +50,8 @@ class Engine:
         """The runs that have been handed over and have no report yet."""
         self.readings_due: dict[int, float] = {}
         """By service thread: until when the reading that it is at has to be back."""
-        self.readings_waiting: deque[Call] = deque()
-        """Readings that start when one that is under way comes back."""
+        self.readings_waiting: deque[list[Call]] = deque()
+        """Readings that start when one that is under way comes back: a list of one each, or of none if it has waited long enough."""
         self._without_default_ledger_until = 0.0
         self.warm: set[str] = set()
         """The kinds of ledger for which all that guards import late has been imported."""
