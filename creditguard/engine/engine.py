@@ -60,6 +60,8 @@ class Engine:
         self._leases: dict[Hashable, Leases] = {}
         self._readings: dict[Hashable, Readings] = {}
         self._watches: dict[Readings, Watch] = {}
+        self._ends: float | None = None
+        """Until when this process waits at its end."""
         process = sys.modules.get("multiprocessing.process")
         if process and process.parent_process():
             # Before Python 3.13 a worker ends without exit handlers, after finalizers of its own; since then it has dropped ours.
@@ -143,7 +145,7 @@ class Engine:
         """The interpreter's end: no run stays open, and what is owed is given once more, within a bound."""
         if self.pid != os.getpid():
             return
-        ends = seconds() + _PATIENCE_AT_EXIT
+        ends = self._ends = self._ends or seconds() + _PATIENCE_AT_EXIT  # a worker of multiprocessing may end in two ways
         for run in list(self.runs.values()):  # those that are being left have a moment for their last reading
             self.later(_PATIENCE_AT_EXIT / 2 if run.over else 0.0, run.vanish)
         for leases in list(self._leases.values()):

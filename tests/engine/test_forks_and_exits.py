@@ -217,6 +217,23 @@ def test_a_worker_of_multiprocessing_that_ends_leaves_nothing_behind(sqlite_worl
     assert sqlite_world.wrong() is None
 
 
+def end_with_a_ledger_that_hangs(url):
+    world = World(url)
+    world.ledger.settle = lambda *_: threading.Event().wait()
+    with world.guard(ledger=world.ledger):
+        pass
+
+
+def test_a_worker_of_multiprocessing_whose_ledger_hangs_waits_for_it_once(sqlite_world):
+    """A spawned one has finalizers and exit handlers."""
+    worker = multiprocessing.get_context("spawn").Process(target=end_with_a_ledger_that_hangs, args=(sqlite_world.url,))
+    begun = time.monotonic()
+    worker.start()
+    worker.join(60)
+    assert worker.exitcode == 0
+    assert time.monotonic() - begun < 12
+
+
 # Interpreters that end
 
 PRELUDE = """
