@@ -61,7 +61,7 @@ class Engine:
         self._readings: dict[Hashable, Readings] = {}
         self._watches: dict[Readings, Watch] = {}
         self._ends: float | None = None
-        """Until when this process waits at its end."""
+        """Until when this process waits at its end, in which a worker of multiprocessing comes here twice."""
         process = sys.modules.get("multiprocessing.process")
         if process and process.parent_process():
             # Before Python 3.13 a worker ends without exit handlers, after finalizers of its own; since then it has dropped ours.
@@ -145,7 +145,7 @@ class Engine:
         """The interpreter's end: no run stays open, and what is owed is given once more, within a bound."""
         if self.pid != os.getpid():
             return
-        ends = self._ends = self._ends or seconds() + _PATIENCE_AT_EXIT  # a worker of multiprocessing may end in two ways
+        ends = self._ends = self._ends or seconds() + _PATIENCE_AT_EXIT
         for run in list(self.runs.values()):  # those that are being left have a moment for their last reading
             self.later(_PATIENCE_AT_EXIT / 2 if run.over else 0.0, run.vanish)
         for leases in list(self._leases.values()):
