@@ -10,6 +10,7 @@ import _thread
 import atexit
 import os
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Hashable
 from contextlib import suppress
@@ -32,6 +33,7 @@ _PATIENCE_AT_EXIT = 5.0
 _PATIENCE_TO_FORK = 2.0
 _LONGEST_FORK = 6.0
 _LONGEST_IMPORT = 5.0
+_CLOSING = "creditguard closes"
 _WITHOUT = 60.0
 """Seconds for which the default ledger is not tried again when it could not be used."""
 
@@ -50,14 +52,21 @@ class Engine:
         """The runs that have been handed over and have no report yet."""
         self.readings_due: dict[int, float] = {}
         """By service thread: until when the reading that it is at has to be back."""
-        self.readings_waiting: deque[Call] = deque()
-        """Readings that start when one that is under way comes back."""
+        self.readings_waiting: deque[list[Call]] = deque()
+        """Readings that start when one that is under way comes back: a list of one each, or of none if it has waited long enough."""
         self._without_default_ledger_until = 0.0
         self.warm: set[str] = set()
         """The kinds of ledger for which all that guards import late has been imported."""
         self._leases: dict[Hashable, Leases] = {}
         self._readings: dict[Hashable, Readings] = {}
         self._watches: dict[Readings, Watch] = {}
+        self._ends: float | None = None
+        """Until when this process waits at its end, in which a worker of multiprocessing comes here twice."""
+        process = sys.modules.get("multiprocessing.process")
+        if process and process.parent_process():
+            # Before Python 3.13 a worker ends without exit handlers, after finalizers of its own; since then it has dropped ours.
+            sys.modules["multiprocessing.util"].Finalize(None, self._close_after_others, exitpriority=0)
+            atexit.register(_at_exit)
 
     def start(self) -> None:
         """Start the threads, unless they run. Raises RuntimeError when the system has none to give: then try again later."""
@@ -136,7 +145,7 @@ class Engine:
         """The interpreter's end: no run stays open, and what is owed is given once more, within a bound."""
         if self.pid != os.getpid():
             return
-        ends = seconds() + _PATIENCE_AT_EXIT
+        ends = self._ends = self._ends or seconds() + _PATIENCE_AT_EXIT
         for run in list(self.runs.values()):  # those that are being left have a moment for their last reading
             self.later(_PATIENCE_AT_EXIT / 2 if run.over else 0.0, run.vanish)
         for leases in list(self._leases.values()):
@@ -145,7 +154,20 @@ class Engine:
             self.runs or not self.emitter.idle() or any(each.owes for each in self._leases.values())
         ):
             Wake().wait(0.005)
-        self.release_connections(max(ends - seconds(), 0.1))
+        for go_on in self.release_connections(max(ends - seconds(), 0.1)):
+            go_on()  # for guards in later exit handlers
+
+    def _close_after_others(self) -> None:
+        """Close when the threads have ended that the process waits for: it waits for this one, too."""
+
+        def wait_and_close() -> None:
+            for thread in threading.enumerate():
+                if not thread.daemon and thread is not threading.main_thread() and thread.name != _CLOSING:
+                    thread.join()
+            self.close()
+
+        with suppress(RuntimeError):  # the system has no thread to give
+            threading.Thread(target=wait_and_close, name=_CLOSING, daemon=False).start()
 
     def release_connections(self, within: float) -> list[Call]:
         """Close the ledgers' connections between two verbs, and have verbs wait until each of the calls that are returned has been

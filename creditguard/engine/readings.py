@@ -10,11 +10,12 @@ runs that start at once make two requests at most.
 from __future__ import annotations
 
 import _thread
-from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from creditguard.engine.desk import PARKED, Resume
+from creditguard.engine.service import Call
 from creditguard.errors import BalanceUnavailable, LedgerError, SourceError
 from creditguard.process.background import seconds
 from creditguard.rules.ports import BalanceSource
@@ -43,7 +44,6 @@ class _Batch:
         """How often it lets those go first who may be about to join it."""
         self.counted = _CROWD
         """How many they were at the last look, if they were a crowd then."""
-        self.is_asked = False
 
     @property
     def marked(self) -> bool:
@@ -114,20 +114,28 @@ class Readings:
             raise SourceError(f"source {source.name} failed with {type(error).__name__}") from None
         finally:
             del deadlines[me]
-            try:
-                engine.service.put(engine.readings_waiting.popleft())
-            except IndexError:
-                pass
+            with suppress(IndexError):  # nobody waits
+                while not self._let_in(engine.readings_waiting.popleft()):
+                    pass
 
     def _are_too_many(self) -> bool:
         """Whether a reading has to wait for one that is under way. One that could not even be asked for need not."""
         ends, now = list(self.leases.engine.readings_due.values()), seconds()
         return len(ends) >= _MOST_AT_ONCE and sum(end < now for end in ends) < _MOST_LEFT_BEHIND
 
-    def _wait_for_a_place(self, call: Callable[[], object]) -> None:
-        engine = self.leases.engine
-        engine.readings_waiting.append(call)
-        engine.later(self.timeout + _GRACE, call)  # should none come back
+    def _wait_for_a_place(self, call: Call) -> None:
+        engine, entry = self.leases.engine, [call]
+        engine.readings_waiting.append(entry)
+        engine.later(self.timeout + _GRACE, partial(self._let_in, entry))  # should none come back
+
+    def _let_in(self, entry: list[Call]) -> bool:
+        """Have the call made that waits; whether it still did."""
+        try:
+            call = entry.pop()
+        except IndexError:
+            return False
+        self.leases.engine.service.put(call)
+        return True
 
     def _start(self, batch: _Batch) -> None:
         engine = self.leases.engine
@@ -141,7 +149,7 @@ class Readings:
                 batch.counted = len(batch.members)
                 engine.later(_MOMENT, start)
                 return
-        if self._are_too_many():
+        if self._next is batch and self._are_too_many():
             self._wait_for_a_place(partial(self._start, batch))
             return
         with self._gathering:
@@ -168,10 +176,6 @@ class Readings:
             if self._are_too_many():  # others have begun while the mark was taken
                 self._wait_for_a_place(partial(self._read, batch, mark, no_mark))
                 return
-            with self._gathering:
-                if batch.is_asked:
-                    return
-                batch.is_asked = True
             try:
                 balance = self._ask(self.timeout)
             except BalanceUnavailable as error:

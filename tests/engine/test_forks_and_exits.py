@@ -5,6 +5,7 @@ from __future__ import annotations
 import faulthandler
 import multiprocessing
 import os
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -177,6 +178,60 @@ def test_a_pool_of_forked_workers(sqlite_world):
         assert sqlite_world.holds() == [run.id]
     assert outcomes == [("succeeded", True)] * 40
     assert sqlite_world.wrong() is None
+
+
+def end_with_runs_open(url, entered, go):
+    """The main thread's run ends while the ledger is busy, a daemon's thread's never, another thread's after the main thread."""
+    world = World(url)
+
+    def stay(name, leave):
+        with world.guard(name):
+            entered.put(name)
+            leave()
+
+    threading.Thread(target=stay, args=("daemon", lambda: time.sleep(100)), daemon=True).start()
+    threading.Thread(target=stay, args=("thread", threading.main_thread().join), daemon=False).start()
+    stay("main", go.wait)
+
+
+@pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
+def test_a_worker_of_multiprocessing_that_ends_leaves_nothing_behind(sqlite_world, method):
+    """It ends without exit handlers, unless it was spawned."""
+    context = multiprocessing.get_context(method)
+    with sqlite_world.guard("warm"):
+        pass
+    entered, go = context.SimpleQueue(), context.Event()
+    worker = context.Process(target=end_with_runs_open, args=(sqlite_world.url, entered, go))
+    worker.start()
+    assert {entered.get() for _ in range(3)} == {"daemon", "thread", "main"}
+    busy = sqlite3.connect(sqlite_world.url.removeprefix("sqlite:///"), isolation_level=None)
+    busy.execute("BEGIN IMMEDIATE")
+    go.set()
+    worker.join(1.5)
+    busy.execute("ROLLBACK")
+    busy.close()
+    worker.join(30)
+    assert worker.exitcode == 0
+    outcomes = {report["job"]: report["outcome"] for report in sqlite_world.ledger.history()}
+    assert outcomes == {"warm": "succeeded", "main": "succeeded", "thread": "succeeded", "daemon": "cancelled"}
+    assert sqlite_world.wrong() is None
+
+
+def end_with_a_ledger_that_hangs(url):
+    world = World(url)
+    world.ledger.settle = lambda *_: threading.Event().wait()
+    with world.guard(ledger=world.ledger):
+        pass
+
+
+def test_a_worker_of_multiprocessing_whose_ledger_hangs_waits_for_it_once(sqlite_world):
+    """A spawned one has finalizers and exit handlers."""
+    worker = multiprocessing.get_context("spawn").Process(target=end_with_a_ledger_that_hangs, args=(sqlite_world.url,))
+    begun = time.monotonic()
+    worker.start()
+    worker.join(60)
+    assert worker.exitcode == 0
+    assert time.monotonic() - begun < 12
 
 
 # Interpreters that end
@@ -367,6 +422,7 @@ def test_guards_in_later_exit_handlers_work(tmp_path):
     done = run_to_its_end(
         tmp_path,
         """
+        os.environ["CREDITGUARD_TIMEOUT"] = "1"
         def last():
             with world.guard() as run:
                 pass

@@ -188,6 +188,51 @@ def test_forty_sources_that_are_asked_in_one_instant_leave_threads_to_the_others
     assert sqlite_world.wrong() is None
 
 
+def test_a_reading_that_had_to_wait_for_a_place_is_answered_once(sqlite_world, gate, caplog):
+    """Its mark could not be taken, meanwhile all places were taken, and one of those who share it can do without a mark."""
+    failing = HangingLedger(sqlite_world.ledger, "mark", broken=False)
+    slow = HangingLedger(failing, "mark", threading.Event(), broken=False)
+    pool, opened = HangingPool(gate), threading.Event()
+    gate.set()
+    readings = enter_and_leave(sqlite_world.guard(source=pool, ledger=slow))._life.parts.readings
+    gate.clear()
+    answers = []
+    in_thread(lambda: readings.join(lambda *answer: answers.append(answer), marked=False))
+    assert until(lambda: pool.hanging == 3)
+    failing.broken = slow.broken = True
+    for marked in (True, False):
+        readings.join(lambda *answer: answers.append(answer), marked=marked)
+    assert until(lambda: readings._next is None)
+    others = [HangingPool(opened) for _ in range(19)]
+    callers = [in_thread(timed, lambda pool=pool: enter_and_leave(sqlite_world.guard(source=pool))) for pool in others]
+    assert until(lambda: len(engine().readings_due) == 20)
+    slow.gate.set()
+    assert until(lambda: engine().readings_waiting)
+    opened.set()
+    gate.set()
+    assert until(lambda: len(answers) == 3)
+    time_is_up = threading.Event()
+    engine().later(TIMEOUT + 1.0, time_is_up.set)  # as long as it would have waited, had no place become free
+    for caller in callers:
+        caller()
+    assert time_is_up.wait(BOUND)
+    assert until(lambda: not engine().service.busy())
+    assert sorted(failure is not None for _, failure in answers) == [False, False, True]
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
+
+
+def test_a_place_that_becomes_free_is_not_offered_to_a_reading_that_waits_no_more(sqlite_world):
+    readings = enter_and_leave(sqlite_world.guard())._life.parts.readings
+    late, waiting = [], []
+    readings._wait_for_a_place(lambda: late.append(True))
+    assert until(lambda: late, BOUND)  # it has waited long enough
+    readings._wait_for_a_place(lambda: waiting.append(True))
+    readings.glance(TIMEOUT)
+    assert until(lambda: waiting)
+    assert (late, waiting) == ([True], [True])
+    assert not engine().readings_waiting
+
+
 def test_a_fork_beside_a_ledger_whose_closing_hangs_takes_nothing_from_the_others(sqlite_world, gate):
     """The fork goes on without it. When it comes back nobody waits for it any more, and no other ledger is stopped for that fork."""
     enter_and_leave(sqlite_world.guard(ledger=HangingLedger(sqlite_world.ledger, "close", gate)))
