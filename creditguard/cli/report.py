@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 from datetime import datetime, timezone
 from importlib.util import find_spec
@@ -22,6 +23,8 @@ from creditguard.report.wording import plural
 _Form: TypeAlias = Literal["html", "png", "svg"]
 _FORMS: dict[str, _Form] = {".html": "html", ".htm": "html", ".png": "png", ".svg": "svg"}
 _USUAL = "report.html"
+_DESCRIPTORS = 32
+"""As many as making a page takes, and some more."""
 _OURS = b'<meta name="generator" content="creditguard '
 
 
@@ -33,6 +36,7 @@ def run(options: argparse.Namespace) -> int:
     now = datetime.now(timezone.utc).astimezone()
     reports = ledger.runs(since=options.since, job=options.job, account=options.account)
     history = collect(reports, options.since.astimezone(), now)
+    _need_descriptors()
     content = _make(history, form)
     if path == "-":
         if isinstance(sys.stdout, TextIOWrapper):
@@ -85,6 +89,17 @@ def _need_the_extra() -> None:
     for module, package in (("altair", "altair"), ("vl_convert", "vl-convert-python")):
         if find_spec(module) is None:
             raise ConfigurationError(f"report needs {package}: pip install 'creditguard[report]'")
+
+
+def _need_descriptors() -> None:
+    """Raises OSError where there are too few: vl-convert would end us in a panic, with a traceback."""
+    taken: list[int] = []
+    try:
+        while len(taken) < _DESCRIPTORS:
+            taken.append(os.open(os.devnull, os.O_RDONLY))
+    finally:
+        for each in taken:
+            os.close(each)
 
 
 def _make(history: History, form: _Form) -> bytes:

@@ -6,11 +6,15 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from shlex import quote
+from typing import TYPE_CHECKING
 
 from creditguard.cli import exits
 from creditguard.cli.output import answer, say
 from creditguard.errors import ConfigurationError
 from creditguard.sandbox.gateway import Gateway, environment, serve
+
+if TYPE_CHECKING:
+    from tempfile import TemporaryDirectory
 
 
 def run(options: argparse.Namespace) -> int:
@@ -39,16 +43,23 @@ def _announce(gateway: Gateway) -> None:
 
 
 def _run(argv: Sequence[str], gateway: Gateway) -> int:
-    from tempfile import TemporaryDirectory
-
     from creditguard.cli.child import Child, leave
 
-    with Child() as command, TemporaryDirectory(prefix="creditguard-") as folder, gateway:
+    with Child() as command, _folder() as folder, gateway:
         command.on_vanishing(f"rm -rf {quote(folder)}")
         ended = command.run(argv, lambda: _environment(gateway, folder))
     if ended.reason:
         say(ended.reason)
     leave(ended)
+
+
+def _folder() -> TemporaryDirectory[str]:
+    from tempfile import TemporaryDirectory
+
+    try:
+        return TemporaryDirectory(prefix="creditguard-")
+    except OSError as error:
+        raise ConfigurationError(f"TMPDIR: no folder can be made for the sandbox: {error.strerror}", "TMPDIR") from None
 
 
 def _environment(gateway: Gateway, folder: str) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -140,6 +141,17 @@ def test_a_signal_is_the_commands(number, tmp_path):
     process.communicate(timeout=20)
     assert process.returncode == 9
     assert list(tmp_path.iterdir()) == []
+
+
+def test_no_place_for_its_ledger(creditguard, tmp_path):
+    """A full disk: no temporary folder takes a byte."""
+
+    def full():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+    done = creditguard("sandbox", "--", "true", preexec_fn=full)
+    assert (done.code, len(done.messages)) == (78, 1)
+    assert done.messages[0].startswith("creditguard: TMPDIR: no folder can be made for the sandbox: ")
 
 
 def test_a_port_that_is_taken(gateway, creditguard):
