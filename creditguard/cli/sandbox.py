@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from shlex import quote
-from typing import TYPE_CHECKING
 
 from creditguard.cli import exits
 from creditguard.cli.output import answer, say
 from creditguard.errors import ConfigurationError
 from creditguard.sandbox.gateway import Gateway, environment, serve
-
-if TYPE_CHECKING:
-    from tempfile import TemporaryDirectory
 
 
 def run(options: argparse.Namespace) -> int:
@@ -53,13 +50,19 @@ def _run(argv: Sequence[str], gateway: Gateway) -> int:
     leave(ended)
 
 
-def _folder() -> TemporaryDirectory[str]:
+@contextmanager
+def _folder() -> Iterator[str]:
     from tempfile import TemporaryDirectory
 
     try:
-        return TemporaryDirectory(prefix="creditguard-")
+        folder = TemporaryDirectory(prefix="creditguard-")
     except OSError as error:
         raise ConfigurationError(f"TMPDIR: no folder can be made for the sandbox: {error.strerror}", "TMPDIR") from None
+    try:
+        yield folder.name
+    finally:
+        with suppress(Exception):  # whatever the command has made of it: the code stays the command's
+            folder.cleanup()
 
 
 def _environment(gateway: Gateway, folder: str) -> dict[str, str]:

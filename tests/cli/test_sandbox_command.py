@@ -143,6 +143,15 @@ def test_a_signal_is_the_commands(number, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    "harm", ["rm -r $1; echo > $1", "mv $1 $1.away; ln -s / $1", "rm -r $1", "mkdir $1/a; chmod 0 $1/a"]
+)
+def test_whatever_becomes_of_its_folder_the_code_is_the_commands(creditguard, tmp_path, harm):
+    script = f"set -- ${{CREDITGUARD_LEDGER#sqlite://}}; set -- ${{1%/*}}; {harm}; exit 7"
+    done = creditguard("sandbox", "--", "sh", "-c", script, env={"TMPDIR": str(tmp_path)})
+    assert (done.code, done.stderr) == (7, "")
+
+
 def test_no_place_for_its_ledger(creditguard, tmp_path):
     """A full disk: no temporary folder takes a byte."""
 
