@@ -127,7 +127,7 @@ class Screen:
         size, now = _size(), clock_gettime(CLOCK_MONOTONIC)
         rows, columns, width, height = size
         clear = ""
-        if size != self._taken:  # new, or resized since
+        if size != self._taken or size == _NONE:  # new, or resized since; or a terminal that does not know its size
             if rows < _FEWEST_ROWS or not columns:
                 self._drop()
                 return
