@@ -105,6 +105,25 @@ def test_a_disk_that_is_full_half_way_keeps_the_page_of_yesterday(runs, url, tmp
     assert not list(tmp_path.glob(".creditguard*"))
 
 
+def test_no_thread(creditguard, runs, url, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(
+        """
+import threading
+def start(_):
+    raise RuntimeError("can't start new thread")
+threading.Thread.start = start
+"""
+    )
+    done = creditguard("report", "--ledger", url, "-o", tmp_path / "x.html", env={"PYTHONPATH": str(tmp_path)})
+    assert (done.code, done.stderr) == (69, "creditguard: the system lets us do no more: can't start new thread\n")
+
+
+def test_without_docstrings(creditguard, runs, url, tmp_path):
+    done = creditguard("report", "--ledger", url, "-o", tmp_path / "x.html", env={"PYTHONOPTIMIZE": "2"})
+    assert (done.code, len(done.messages)) == (78, 1)
+    assert "PYTHONOPTIMIZE" in done.stderr
+
+
 @pytest.mark.parametrize("form", ["html", "png"])
 @pytest.mark.parametrize("descriptors", [8, 13, 14])
 def test_too_few_file_descriptors(creditguard, runs, url, tmp_path, descriptors, form):
