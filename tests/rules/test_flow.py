@@ -598,6 +598,24 @@ def test_but_not_for_what_does_not_pass(failure):
     assert walk.result.refusal is failure
 
 
+@pytest.mark.parametrize("way", [flow.enter, flow.ask])
+def test_it_does_not_wait_for_a_ledger_that_nobody_asked_for(way):
+    walk = Walk(way(PATIENT._replace(ledger_optional=True)), 1.0, DOWN, None, reading(120, None), 1.5, None, 2.0)
+    assert [event.name for event in walk.events] == [events.LEDGER_UNAVAILABLE, events.ADMITTED]
+    assert "Sleep" not in walk.kinds
+    assert walk.events[-1].fields["held"] == 0
+
+
+def test_without_that_ledger_it_waits_for_room_all_the_same():
+    again = [reading(120, None), 25.0, None, 26.0]
+    walk = Walk(
+        flow.enter(PATIENT._replace(ledger_optional=True)), 1.0, DOWN, None, reading(50, None), 1.5, None, None, *again
+    )
+    assert [event.name for event in walk.events] == [events.LEDGER_UNAVAILABLE, events.WAITING, events.ADMITTED]
+    assert walk.kinds[-4:] == ["Read", "Now", "Emit", "Now"]
+    assert walk.result.refusal is None
+
+
 def test_asking_waits_without_a_hold():
     walk = Walk(flow.ask(PATIENT), 1.0, reading(50), 1.5, None, None, reading(120), 25.0, None, None)
     assert walk.kinds == ["Now", "Read", "Now", "Emit", "Sleep", "Read", "Now", "Usual", "Emit"]
