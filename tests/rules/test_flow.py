@@ -251,6 +251,13 @@ def test_neither_ledger_nor_balance():
     assert walk.result.refusal is UNREAD
 
 
+def test_neither_a_ledger_that_was_named_nor_a_balance():
+    plan = PLAN._replace(on_unreadable="warn")
+    walk = Walk(flow.enter(plan), 1.0, DOWN, None, UNREAD, None, 2.0)
+    assert [event.name for event in walk.events] == [events.LEDGER_UNAVAILABLE, events.UNREADABLE]
+    assert walk.result.refusal is None
+
+
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt(), RuntimeError("a bug")])
 @pytest.mark.parametrize("answer", [True, DOWN])
 def test_an_interrupted_reservation_is_given_back(interrupt, answer):
