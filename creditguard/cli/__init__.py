@@ -62,8 +62,8 @@ def _main(arguments: list[str], *, systemd: bool, sigint_is_ours: bool) -> int:
     except Exception as error:
         if os.environ.get("CREDITGUARD_DEBUG"):
             raise
-        if isinstance(error, OSError) and error.errno in exits.LACKING:
-            say(f"the system lets us do no more: {error.strerror}")
+        if lack := exits.lacking(error):
+            say(f"the system lets us do no more: {lack}")
             code = exits.UNREACHABLE
         else:
             say(f"a bug in creditguard: {type(error).__name__}: {error} (CREDITGUARD_DEBUG=1 shows where)")

@@ -100,6 +100,7 @@ def plug_closed_streams() -> None:
 def inherited_environment() -> dict[str, str]:
     """The environment as we got it. Python itself may have set LC_CTYPE (PEP 538): under cron, for one, it does."""
     environment = dict(os.environ)
+    environment.pop("", None)  # `=x`, without a name: Python reads it, and would not pass it on
     if environment.get("LC_CTYPE") in {"C.UTF-8", "C.utf8", "UTF-8"}:
         with suppress(OSError):
             entries = Path("/proc/self/environ").read_bytes().split(b"\0")

@@ -24,8 +24,8 @@ KEY_REJECTED = 77
 CONFIGURATION = 78
 BROKEN_PIPE = 141
 
-LACKING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
-"""Errors of the operating system that are nobody's bug, and may pass: UNREACHABLE."""
+_LACKING = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EAGAIN})
+_NO_THREAD = "can't start new thread"
 
 
 class UsageError(Exception):
@@ -47,6 +47,15 @@ def code_for(error: Exception, short_code: int = SHORT) -> int:
     """The exit code of an error; `short_code` stands in for 75."""
     code = next((code for kind, code in _CODES if isinstance(error, kind)), BUG)
     return short_code if code == SHORT else code
+
+
+def lacking(error: Exception) -> str | None:
+    """What the operating system does not give, which is nobody's bug, and may pass: UNREACHABLE."""
+    if isinstance(error, MemoryError):
+        return "no memory is left"
+    if isinstance(error, OSError) and error.errno in _LACKING:
+        return error.strerror
+    return _NO_THREAD if isinstance(error, RuntimeError) and str(error) == _NO_THREAD else None
 
 
 def for_systemd(code: int, short_code: int = SHORT) -> int:

@@ -41,7 +41,7 @@ class Guardian:
 
     def missed_keys(self) -> Iterator[int]:
         """Keys pressed when the group had the terminal and the command was not yet in it: blocked here, they are kept."""
-        with suppress(OSError):
+        with suppress(OSError, IndexError):  # gVisor's /proc, and FreeBSD's, do not tell
             _, _, rest = Path(f"/proc/{self.group}/status").read_bytes().partition(b"ShdPnd:")
             pending = int(rest.split()[0], 16)
             yield from (key for key in (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP) if pending >> (key - 1) & 1)

@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 import sys
 
-from creditguard.cli.screen import SCREEN
+from creditguard.cli.screen import SCREEN, can_write
 from creditguard.rules.text import printable
+
+_PATIENCE_MS = 5_000
+"""How long whoever reads stderr may take to make room for a message: by then signals may do nothing any more."""
 
 
 class Unwritable(Exception):
@@ -33,8 +36,9 @@ def answer(text: str, end: str = "\n") -> None:
 
 
 def say(message: str) -> None:
-    """One line on stderr, if there is one."""
-    SCREEN.write(f"creditguard: {printable(message)}")
+    """One line on stderr, if there is one, and somebody reads it."""
+    if can_write(_PATIENCE_MS):
+        SCREEN.write(f"creditguard: {printable(message)}")
 
 
 def flush_stderr() -> None:

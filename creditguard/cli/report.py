@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
+import threading
 from datetime import datetime, timezone
 from importlib.util import find_spec
 from io import TextIOWrapper
@@ -22,6 +24,8 @@ from creditguard.report.wording import plural
 _Form: TypeAlias = Literal["html", "png", "svg"]
 _FORMS: dict[str, _Form] = {".html": "html", ".htm": "html", ".png": "png", ".svg": "svg"}
 _USUAL = "report.html"
+_DESCRIPTORS = 32
+"""As many as making a page takes, and some more."""
 _OURS = b'<meta name="generator" content="creditguard '
 
 
@@ -33,6 +37,7 @@ def run(options: argparse.Namespace) -> int:
     now = datetime.now(timezone.utc).astimezone()
     reports = ledger.runs(since=options.since, job=options.job, account=options.account)
     history = collect(reports, options.since.astimezone(), now)
+    _need_means()
     content = _make(history, form)
     if path == "-":
         if isinstance(sys.stdout, TextIOWrapper):
@@ -82,9 +87,27 @@ def _place(output: str | None) -> tuple[str, _Form]:
 
 
 def _need_the_extra() -> None:
+    if sys.flags.optimize > 1:
+        message = "report cannot work without docstrings, which altair needs: not with PYTHONOPTIMIZE=2"
+        raise ConfigurationError(message, "PYTHONOPTIMIZE")
     for module, package in (("altair", "altair"), ("vl_convert", "vl-convert-python")):
         if find_spec(module) is None:
             raise ConfigurationError(f"report needs {package}: pip install 'creditguard[report]'")
+
+
+def _need_means() -> None:
+    """Raises OSError where there are too few descriptors, and RuntimeError where there is no thread: vl-convert would end us in a
+    panic, with a traceback."""
+    thread = threading.Thread(target=int)
+    thread.start()
+    thread.join()
+    taken: list[int] = []
+    try:
+        while len(taken) < _DESCRIPTORS:
+            taken.append(os.open(os.devnull, os.O_RDONLY))
+    finally:
+        for each in taken:
+            os.close(each)
 
 
 def _make(history: History, form: _Form) -> bytes:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from shlex import quote
 
@@ -39,16 +40,29 @@ def _announce(gateway: Gateway) -> None:
 
 
 def _run(argv: Sequence[str], gateway: Gateway) -> int:
-    from tempfile import TemporaryDirectory
-
     from creditguard.cli.child import Child, leave
 
-    with Child() as command, TemporaryDirectory(prefix="creditguard-") as folder, gateway:
+    with Child() as command, _folder() as folder, gateway:
         command.on_vanishing(f"rm -rf {quote(folder)}")
         ended = command.run(argv, lambda: _environment(gateway, folder))
     if ended.reason:
         say(ended.reason)
     leave(ended)
+
+
+@contextmanager
+def _folder() -> Iterator[str]:
+    from tempfile import TemporaryDirectory
+
+    try:
+        folder = TemporaryDirectory(prefix="creditguard-")
+    except OSError as error:
+        raise ConfigurationError(f"TMPDIR: no folder can be made for the sandbox: {error.strerror}", "TMPDIR") from None
+    try:
+        yield folder.name
+    finally:
+        with suppress(Exception):  # whatever the command has made of it: the code stays the command's
+            folder.cleanup()
 
 
 def _environment(gateway: Gateway, folder: str) -> dict[str, str]:

@@ -98,7 +98,7 @@ class Screen:
     def look(self) -> float | None:
         """Write the row, if there is something new; when to look again."""
         with self._lock:
-            if self._text and not self._own() and self._in_foreground() and _can_write(0):
+            if self._text and not self._own() and self._in_foreground() and can_write(0):
                 self._show(self._text)
         self._let_out()
         return _LOOK if self._command else None
@@ -127,7 +127,7 @@ class Screen:
         size, now = _size(), clock_gettime(CLOCK_MONOTONIC)
         rows, columns, width, height = size
         clear = ""
-        if size != self._taken:  # new, or resized since
+        if size != self._taken or size == _NONE:  # new, or resized since; or a terminal that does not know its size
             if rows < _FEWEST_ROWS or not columns:
                 self._drop()
                 return
@@ -148,7 +148,7 @@ class Screen:
         if _size() == self._taken:
             _resize(self._size)
         self._taken = _NONE
-        if _can_write(_PATIENCE_MS):
+        if can_write(_PATIENCE_MS):
             _put(_NO_ROW.format(self._size[0]))
         self._will(":")
 
@@ -169,8 +169,8 @@ def _put(text: str) -> None:
         pass  # closed, a broken pipe, or none at all
 
 
-def _can_write(patience_ms: int) -> bool:
-    """The terminal takes what is written: nobody has pressed Ctrl-S."""
+def can_write(patience_ms: int) -> bool:
+    """stderr takes what is written: nobody has pressed Ctrl-S, and a pipe is not full."""
     poll = select.poll()
     poll.register(2, select.POLLOUT)
     return any(events & select.POLLOUT for _, events in poll.poll(patience_ms))

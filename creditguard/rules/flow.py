@@ -127,6 +127,11 @@ def _when_it_fits(admission: Admission, attempt: Attempt) -> Flow[tuple[Admissio
             admission, granted = yield from attempt(admission)
         except (BalanceUnavailable, LedgerError) as error:
             failure = error
+        if isinstance(failure, LedgerError) and admission.plan.ledger_optional:
+            # Nobody asked for it, so nobody waits for it either.
+            yield Emit(events.ledger_unavailable(admission, failure, "passed_over", "before"))
+            admission, attempt = Admission(admission.plan, admission.started, ledger_failed=True), _look_at_the_balance
+            continue
         if not admission.plan.wait:
             break
         # What was slept has passed, whatever the clock says.
@@ -142,7 +147,12 @@ def _when_it_fits(admission: Admission, attempt: Attempt) -> Flow[tuple[Admissio
         return (yield from _without_ledger(admission, failure)), False
     if failure:
         return (yield from _without_balance(admission, failure)), False
-    return admission, granted
+    return admission, granted and not admission.ledger_failed
+
+
+def _look_at_the_balance(admission: Admission) -> Flow[tuple[Admission, bool]]:
+    admission = yield from _read(admission, marked=False)
+    return admission, not admission.shortfall
 
 
 def _try(admission: Admission, asked: list[Plan]) -> Flow[tuple[Admission, bool]]:
@@ -321,9 +331,9 @@ def _without_balance(admission: Admission, error: BalanceUnavailable) -> Flow[Ad
 
 
 def _without_ledger(admission: Admission, error: LedgerError) -> Flow[Admission]:
-    """Pass over a ledger that nobody asked for; else apply `on_unreadable`. Whoever goes on decides by the balance alone."""
+    """Apply `on_unreadable`. Whoever goes on decides by the balance alone."""
     plan = admission.plan
-    choice: events.Policy = "passed_over" if plan.ledger_optional else plan.on_unreadable
+    choice = plan.on_unreadable
     yield Emit(events.ledger_unavailable(admission, error, choice, "before"))
     if choice == "abort":
         return admission._replace(refusal=error)

@@ -42,6 +42,12 @@ def recorded(done):
     return next(event for event in done.events if event["event"] == "creditguard.finished")["credits_recorded"]
 
 
+def test_a_variable_without_a_name_is_no_obstacle(gateway):
+    command = ["env", "=x", *COMMAND, "run", "-q", "--budget", "5", "--", "sh", "-c", "exit 7"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (7, "")
+
+
 # The report file
 
 
@@ -119,6 +125,20 @@ def test_a_pipe_that_nobody_reads_is_not_waited_for(gateway, creditguard, tmp_pa
             os.write(writer, b"x" * 4096)
     done = run(creditguard, ":", "--report-file", pipe)
     assert done.messages == [f"creditguard: --report-file: {pipe} cannot be written: nobody reads it"]
+    os.close(reader)
+    os.close(writer)
+
+
+def test_a_stderr_that_nobody_reads_is_not_waited_for(gateway, creditguard):
+    """Signals do nothing any more when the message comes: a wait for room could only be killed."""
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    with pytest.raises(BlockingIOError):
+        while True:
+            os.write(writer, b"x" * 4096)
+    os.set_blocking(writer, True)
+    command = ("run", "-q", "--budget", 5, "--report-file", "/dev/full", "--", "sh", "-c", "exit 7")
+    assert creditguard(*command, stderr=writer).code == 7
     os.close(reader)
     os.close(writer)
 

@@ -20,7 +20,7 @@ def holds():
 
 def test_a_wrapped_command_asks_for_more(gateway, creditguard, tmp_path):
     report = tmp_path / "report.json"
-    script = f"{ME} extend 30 && {ME} record 60 && {ME} holds --json"
+    script = f"{ME} extend 30 && {ME} holds --json && {ME} record 60"  # which shrinks the hold, half a second later
     done = creditguard("run", "--budget", 50, "--name", "grows", "--report-file", report, "--", "sh", "-c", script)
     assert done.code == 0, done.stderr
     said, listed = done.stdout.splitlines()

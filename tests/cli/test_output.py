@@ -144,6 +144,19 @@ def test_too_few_file_descriptors(gateway, creditguard, descriptors):
     assert open_ledger(os.environ["CREDITGUARD_LEDGER"]).holds() == []
 
 
+def test_no_memory_is_no_bug():
+    code = """
+import sys
+from creditguard.cli import main, version
+def run(_):
+    raise MemoryError
+version.run = run
+sys.exit(main())
+"""
+    done = subprocess.run([sys.executable, "-c", code, "version"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr) == (69, "creditguard: the system lets us do no more: no memory is left\n")
+
+
 INTERRUPTING = """
 import os, signal, sys
 class Finder:

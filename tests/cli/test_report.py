@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
 import sys
 from pathlib import Path
@@ -102,6 +103,38 @@ def test_a_disk_that_is_full_half_way_keeps_the_page_of_yesterday(runs, url, tmp
     assert done.stderr == f"creditguard: -o: {page} cannot be written: File too large\n"
     assert page.read_text() == "yesterday's"
     assert not list(tmp_path.glob(".creditguard*"))
+
+
+def test_no_thread(creditguard, runs, url, tmp_path):
+    (tmp_path / "sitecustomize.py").write_text(
+        """
+import threading
+def start(_):
+    raise RuntimeError("can't start new thread")
+threading.Thread.start = start
+"""
+    )
+    done = creditguard("report", "--ledger", url, "-o", tmp_path / "x.html", env={"PYTHONPATH": str(tmp_path)})
+    assert (done.code, done.stderr) == (69, "creditguard: the system lets us do no more: can't start new thread\n")
+
+
+def test_without_docstrings(creditguard, runs, url, tmp_path):
+    done = creditguard("report", "--ledger", url, "-o", tmp_path / "x.html", env={"PYTHONOPTIMIZE": "2"})
+    assert (done.code, len(done.messages)) == (78, 1)
+    assert "PYTHONOPTIMIZE" in done.stderr
+
+
+@pytest.mark.parametrize("form", ["html", "png"])
+@pytest.mark.parametrize("descriptors", [8, 13, 14])
+def test_too_few_file_descriptors(creditguard, runs, url, tmp_path, descriptors, form):
+    """Of which vl-convert makes a panic."""
+
+    def limit():
+        resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
+
+    done = creditguard("report", "--ledger", url, "-o", tmp_path / f"x.{form}", preexec_fn=limit)
+    assert (done.code, done.stderr.count("\n")) == (69, 1), done.stderr
+    assert "Too many open files" in done.stderr
 
 
 def test_the_usual_name_replaces_our_page_and_nobody_elses(creditguard, runs, url, tmp_path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -140,6 +141,26 @@ def test_a_signal_is_the_commands(number, tmp_path):
     process.communicate(timeout=20)
     assert process.returncode == 9
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "harm", ["rm -r $1; echo > $1", "mv $1 $1.away; ln -s / $1", "rm -r $1", "mkdir $1/a; chmod 0 $1/a"]
+)
+def test_whatever_becomes_of_its_folder_the_code_is_the_commands(creditguard, tmp_path, harm):
+    script = f"set -- ${{CREDITGUARD_LEDGER#sqlite://}}; set -- ${{1%/*}}; {harm}; exit 7"
+    done = creditguard("sandbox", "--", "sh", "-c", script, env={"TMPDIR": str(tmp_path)})
+    assert (done.code, done.stderr) == (7, "")
+
+
+def test_no_place_for_its_ledger(creditguard, tmp_path):
+    """A full disk: no temporary folder takes a byte."""
+
+    def full():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+    done = creditguard("sandbox", "--", "true", preexec_fn=full)
+    assert (done.code, len(done.messages)) == (78, 1)
+    assert done.messages[0].startswith("creditguard: TMPDIR: no folder can be made for the sandbox: ")
 
 
 def test_a_port_that_is_taken(gateway, creditguard):

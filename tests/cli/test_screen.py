@@ -209,6 +209,28 @@ def test_killed_by_sigkill_the_terminal_is_as_it_was(window):
     terminal.until(lambda: is_as_it_was(terminal) and "spent" not in terminal.text, "as it was")
 
 
+def test_a_terminal_that_does_not_know_its_size_has_no_row(window):
+    """A serial line, or a container's before anybody tells it."""
+    run = [
+        *CREDITGUARD,
+        "run",
+        "--budget",
+        "80",
+        "--watch",
+        "0.1s",
+        "--progress",
+        "--",
+        "sh",
+        "-c",
+        "sleep 1; echo hello",
+    ]
+    terminal = window("", session=["sh", "-c", f"stty rows 0 columns 0; {shlex.join(run)}"])
+    terminal.shows("hello")
+    assert terminal.code() == 0
+    assert b";-1r" not in terminal.raw
+    assert b"\x1b[0;1H" not in terminal.raw
+
+
 def test_no_color_and_a_dumb_terminal_and_no_terminal(window, creditguard):
     plain = window("echo hello; sleep 1", NO_COLOR="1")
     plain.shows(ROW)

@@ -251,6 +251,13 @@ def test_neither_ledger_nor_balance():
     assert walk.result.refusal is UNREAD
 
 
+def test_neither_a_ledger_that_was_named_nor_a_balance():
+    plan = PLAN._replace(on_unreadable="warn")
+    walk = Walk(flow.enter(plan), 1.0, DOWN, None, UNREAD, None, 2.0)
+    assert [event.name for event in walk.events] == [events.LEDGER_UNAVAILABLE, events.UNREADABLE]
+    assert walk.result.refusal is None
+
+
 @pytest.mark.parametrize("interrupt", [KeyboardInterrupt(), RuntimeError("a bug")])
 @pytest.mark.parametrize("answer", [True, DOWN])
 def test_an_interrupted_reservation_is_given_back(interrupt, answer):
@@ -596,6 +603,24 @@ def test_it_waits_for_an_answer_too(failure):
 def test_but_not_for_what_does_not_pass(failure):
     walk = Walk(flow.enter(PATIENT), 1.0, failure, 1.5, None, 2.0)
     assert walk.result.refusal is failure
+
+
+@pytest.mark.parametrize("way", [flow.enter, flow.ask])
+def test_it_does_not_wait_for_a_ledger_that_nobody_asked_for(way):
+    walk = Walk(way(PATIENT._replace(ledger_optional=True)), 1.0, DOWN, None, reading(120, None), 1.5, None, 2.0)
+    assert [event.name for event in walk.events] == [events.LEDGER_UNAVAILABLE, events.ADMITTED]
+    assert "Sleep" not in walk.kinds
+    assert walk.events[-1].fields["held"] == 0
+
+
+def test_without_that_ledger_it_waits_for_room_all_the_same():
+    again = [reading(120, None), 25.0, None, 26.0]
+    walk = Walk(
+        flow.enter(PATIENT._replace(ledger_optional=True)), 1.0, DOWN, None, reading(50, None), 1.5, None, None, *again
+    )
+    assert [event.name for event in walk.events] == [events.LEDGER_UNAVAILABLE, events.WAITING, events.ADMITTED]
+    assert walk.kinds[-4:] == ["Read", "Now", "Emit", "Now"]
+    assert walk.result.refusal is None
 
 
 def test_asking_waits_without_a_hold():

@@ -23,6 +23,14 @@ def test_a_will_that_cannot_be_done_keeps_nothing_alive() -> None:
         assert os.waitstatus_to_exitcode(os.waitpid(each, 0)[1]) == -signal.SIGKILL
 
 
+def test_a_proc_that_does_not_tell_of_pending_signals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """gVisor's, and that of FreeBSD."""
+    guardian = Guardian()
+    monkeypatch.setattr(Path, "read_bytes", lambda _: b"Name:\tsh\nThreads:\t1\n")
+    assert list(guardian.missed_keys()) == []
+    guardian.end()
+
+
 @pytest.mark.parametrize(
     "number", [signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal.SIGTSTP], ids=lambda number: number.name
 )
