@@ -120,15 +120,16 @@ def _admit(admission: Admission, asked: list[Plan]) -> Flow[Admission]:
 def _when_it_fits(admission: Admission, attempt: Attempt) -> Flow[tuple[Admission, bool]]:
     """Try, and try again for as long as the plan says while the run is short, or no answer comes. With the last answer, or what
     the policy makes of there being none; and whether a hold was taken, or need not be."""
-    started, slept, granted = admission.started, 0.0, False
+    started, slept, granted, ever_answered = admission.started, 0.0, False, False
     while True:
         failure: BalanceUnavailable | LedgerError | None = None
         try:
             admission, granted = yield from attempt(admission)
+            ever_answered = True
         except (BalanceUnavailable, LedgerError) as error:
             failure = error
-        if isinstance(failure, LedgerError) and admission.plan.ledger_optional:
-            # Nobody asked for it, so nobody waits for it either.
+        if isinstance(failure, LedgerError) and admission.plan.ledger_optional and not ever_answered:
+            # Nobody asked for it, so nobody waits for it either: not where it cannot be used. One that answered will again.
             yield Emit(events.ledger_unavailable(admission, failure, "passed_over", "before"))
             admission, attempt = Admission(admission.plan, admission.started, ledger_failed=True), _look_at_the_balance
             continue
@@ -331,9 +332,9 @@ def _without_balance(admission: Admission, error: BalanceUnavailable) -> Flow[Ad
 
 
 def _without_ledger(admission: Admission, error: LedgerError) -> Flow[Admission]:
-    """Apply `on_unreadable`. Whoever goes on decides by the balance alone."""
+    """Pass over a ledger that nobody asked for; else apply `on_unreadable`. Whoever goes on decides by the balance alone."""
     plan = admission.plan
-    choice = plan.on_unreadable
+    choice: events.Policy = "passed_over" if plan.ledger_optional else plan.on_unreadable
     yield Emit(events.ledger_unavailable(admission, error, choice, "before"))
     if choice == "abort":
         return admission._replace(refusal=error)

@@ -623,6 +623,25 @@ def test_without_that_ledger_it_waits_for_room_all_the_same():
     assert walk.result.refusal is None
 
 
+def test_it_waits_for_one_that_has_answered():
+    first = [1.0, reading(50), denied(0), 1.5, None, None]
+    walk = Walk(
+        flow.enter(PATIENT._replace(ledger_optional=True)),
+        *first, DOWN, 20.0, None, reading(120), granted(), 40.0, None, 41.0,
+    )  # fmt: skip
+    assert [event.name for event in walk.events] == [events.WAITING, events.ADMITTED]
+    assert walk.events[-1].fields["held"] == 80
+
+
+def test_and_passes_it_over_when_the_time_is_up():
+    first = [1.0, reading(50), denied(0), 1.5, None, None]
+    walk = Walk(
+        flow.enter(PATIENT._replace(ledger_optional=True)), *first, DOWN, 61.5, None, reading(120, None), None, 62.0
+    )
+    assert [event.name for event in walk.events] == [events.WAITING, events.LEDGER_UNAVAILABLE, events.ADMITTED]
+    assert walk.events[1].fields["policy"] == "passed_over"
+
+
 def test_asking_waits_without_a_hold():
     walk = Walk(flow.ask(PATIENT), 1.0, reading(50), 1.5, None, None, reading(120), 25.0, None, None)
     assert walk.kinds == ["Now", "Read", "Now", "Emit", "Sleep", "Read", "Now", "Usual", "Emit"]
