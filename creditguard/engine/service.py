@@ -93,6 +93,8 @@ class Service:
             while self._calls:
                 self._make_next()
         self._threads.discard(me)
+        # Before Python 3.12 a thread that `threading` has not started stays on its list of those alive.
+        vars(threading).get("_active", {}).pop(me, None)
 
     def _is_wanted(self, wake: Wake) -> bool:
         with self._counting:

@@ -268,6 +268,24 @@ def test_a_service_thread_that_dies_is_not_counted_on(sqlite_world):
     assert engine().service._threads <= idents
 
 
+def test_threads_that_have_ended_are_not_listed_as_alive():
+    service, met, go_on = Service(), threading.Barrier(11), threading.Event()
+
+    def meet():
+        mine.add(threading.get_ident())
+        met.wait(20)
+        go_on.wait(20)
+
+    mine: set[int] = set()
+    service.start()
+    for _ in range(10):
+        service.put(meet)
+    met.wait(20)
+    assert mine <= {thread.ident for thread in threading.enumerate()}
+    go_on.set()
+    assert until(lambda: len(mine & {thread.ident for thread in threading.enumerate()}) <= 2), "the spare ones"
+
+
 def test_a_closed_loop_is_not_kept_alive(sqlite_world):
     """One loop a run, as `asyncio.run` has it, thousands of times."""
     import gc
