@@ -8,6 +8,7 @@ import os
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import textwrap
 import threading
 import time
@@ -195,8 +196,9 @@ def end_with_runs_open(url, entered, go):
 
 
 @pytest.mark.parametrize("method", ["fork", "forkserver", "spawn"])
-def test_a_worker_of_multiprocessing_that_ends_leaves_nothing_behind(sqlite_world, method):
+def test_a_worker_of_multiprocessing_that_ends_leaves_nothing_behind(sqlite_world, method, monkeypatch):
     """It ends without exit handlers, unless it was spawned."""
+    monkeypatch.setattr(tempfile, "tempdir", "/tmp")  # the path of forkserver's socket must be short
     context = multiprocessing.get_context(method)
     with sqlite_world.guard("warm"):
         pass
