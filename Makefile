@@ -50,7 +50,7 @@ test: $(VENV)/.installed ## Run the tests (TEST_ARGS="-k name" for some of them)
 test-stress: $(VENV)/.installed ## The ledgers under fire: processes killed at random, with negative controls
 	$(BIN)/python -m pytest -q -m stress --ignore tests/engine $(TEST_ARGS)
 
-test-soak: $(VENV)/.installed ## The engine for an hour: 20,000 interrupts, 3,600 cancellations, 20,000 guards
+test-soak: $(VENV)/.installed ## The engine for ten minutes: 20,000 interrupts, 3,600 cancellations, 20,000 guards
 	$(BIN)/python -m pytest -q -m stress tests/engine $(TEST_ARGS)
 
 # The system's Chromium: root installs it where there is none; without one the tests are skipped, and say so.
