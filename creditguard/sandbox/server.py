@@ -46,7 +46,9 @@ class Server:
         self._tls = tls
         self._stopping = threading.Event()
         self._lock = threading.Lock()
-        self._open: dict[socket.socket, threading.Thread] = {}
+        self._open: set[socket.socket] = set()
+        self._threads: list[threading.Thread] = []
+        """Those of the connections: a thread outlives its connection by a moment. The accepting thread alone changes it."""
         self._accepting = threading.Thread(target=self._accept, name="creditguard-sandbox", daemon=True)
         self._accepting.start()
 
@@ -59,10 +61,10 @@ class Server:
         self._accepting.join()
         self._listener.close()
         with self._lock:
-            connections = dict(self._open)
+            connections = set(self._open)
         for conn in connections:
             _hang_up(conn)
-        for thread in connections.values():
+        for thread in self._threads:
             thread.join()
 
     def _accept(self) -> None:
@@ -82,7 +84,8 @@ class Server:
                 except RuntimeError:  # no thread is left
                     conn.close()
                     continue
-                self._open[conn] = thread
+                self._open.add(conn)
+            self._threads = [each for each in self._threads if each.is_alive()] + [thread]
 
     def _serve(self, conn: socket.socket, local: bool) -> None:
         buffer = bytearray()
@@ -93,7 +96,7 @@ class Server:
                     pass
         finally:
             with self._lock:
-                del self._open[conn]
+                self._open.discard(conn)
             _hang_up(conn)
             conn.close()
 

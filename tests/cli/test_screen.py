@@ -211,20 +211,8 @@ def test_killed_by_sigkill_the_terminal_is_as_it_was(window):
 
 def test_a_terminal_that_does_not_know_its_size_has_no_row(window):
     """A serial line, or a container's before anybody tells it."""
-    run = [
-        *CREDITGUARD,
-        "run",
-        "--budget",
-        "80",
-        "--watch",
-        "0.1s",
-        "--progress",
-        "--",
-        "sh",
-        "-c",
-        "sleep 1; echo hello",
-    ]
-    terminal = window("", session=["sh", "-c", f"stty rows 0 columns 0; {shlex.join(run)}"])
+    run = f"{shlex.join(CREDITGUARD)} run --budget 80 --watch 0.1s --progress -- sh -c 'sleep 1; echo hello'"
+    terminal = window("", session=["sh", "-c", f"stty rows 0 columns 0; {run}"])
     terminal.shows("hello")
     assert terminal.code() == 0
     assert b";-1r" not in terminal.raw

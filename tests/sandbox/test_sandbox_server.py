@@ -14,7 +14,7 @@ import httpx
 import pytest
 import trustme
 
-from creditguard.sandbox import Gateway
+from creditguard.sandbox import Gateway, server
 from creditguard.sandbox.paths import BALANCES
 from creditguard.sandbox.server import MAX_BODY, MAX_HEAD, _is_local
 
@@ -190,13 +190,42 @@ def test_a_stop_leaves_no_thread_and_no_listener() -> None:
     started = time.monotonic()
     gateway.stop()
     assert time.monotonic() - started < 10  # and not 60
-    assert not set(sandbox_threads()) - set(before)  # one of another test's may have ended meanwhile
+    assert sandbox_threads() == before
     for conn in idle + waiting:
         assert read_all(conn) == b""
         conn.close()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(address, timeout=5)
     gateway.stop()  # and again: nothing to do
+
+
+def test_a_stop_waits_for_the_thread_of_a_connection_that_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    at_its_end, go_on = threading.Event(), threading.Event()
+    hang_up = server._hang_up
+
+    def slowly(conn: socket.socket) -> None:
+        if threading.current_thread() in served:
+            at_its_end.set()
+            go_on.wait(20)
+        hang_up(conn)
+
+    before = sandbox_threads()
+    gateway = Gateway().start()
+    accepting = sandbox_threads()
+    conn = socket.create_connection(("127.0.0.1", httpx.URL(gateway.url).port or 0), timeout=5)
+    conn.sendall(request(gateway))
+    assert conn.recv(65536)
+    served = set(sandbox_threads()) - set(accepting)
+    monkeypatch.setattr(server, "_hang_up", slowly)
+    conn.close()
+    assert at_its_end.wait(20)
+    stopping = threading.Thread(target=gateway.stop)
+    stopping.start()
+    stopping.join(0.2)
+    assert stopping.is_alive()
+    go_on.set()
+    stopping.join(20)
+    assert sandbox_threads() == before
 
 
 def test_a_gateway_comes_back_at_the_same_address_with_its_pool(http: httpx.Client) -> None:
@@ -259,7 +288,7 @@ def test_tls(authority: trustme.CA, http: httpx.Client) -> None:
                 assert not read_all(plain).startswith(b"HTTP")
             with socket.create_connection(address, timeout=5):
                 gateway.stop()  # one connection is idle, one has yet to shake hands
-    assert not set(sandbox_threads()) - set(before)
+    assert sandbox_threads() == before
 
 
 def test_ipv6(http: httpx.Client) -> None:
